@@ -1,0 +1,24 @@
+"""Recurrent cells: one equation a file."""
+
+from __future__ import annotations
+
+from seqmodels.cells.base import Cell, S, Stage
+from seqmodels.cells.gru import GRUCell, GRUState
+from seqmodels.cells.lstm import LSTMCell, LSTMState
+from seqmodels.cells.operators import Dense, Diagonal, Operator
+from seqmodels.cells.rnn import RNNCell, RNNState
+
+__all__ = [
+    "Cell",
+    "Dense",
+    "Diagonal",
+    "GRUCell",
+    "GRUState",
+    "LSTMCell",
+    "LSTMState",
+    "Operator",
+    "RNNCell",
+    "RNNState",
+    "S",
+    "Stage",
+]

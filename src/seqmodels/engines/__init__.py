@@ -1,0 +1,55 @@
+"""Ways to run a cell over a sequence, and the choice among them. All agree with the reference."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from seqmodels.cells import Cell, S
+from seqmodels.engines.base import Engine, EngineError
+from seqmodels.engines.eager import Eager
+from seqmodels.engines.native import Native
+
+__all__ = ["ENGINES", "NAMES", "Eager", "Engine", "EngineError", "Native", "check_name", "choose"]
+
+# Fastest first: `auto` takes the first that may run. The last runs everything.
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Native(), Eager())}
+NAMES: tuple[str, ...] = ("auto", *ENGINES)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is no engine's.
+
+    Raises:
+        ValueError: it is none of `NAMES`.
+    """
+    if name not in NAMES:
+        raise ValueError(f"expected an engine out of {', '.join(NAMES)}, got {name!r}")
+
+
+def choose(name: str, cell: Cell[S], x: Tensor, state: S | None, keep: Tensor | None) -> Engine:
+    """The engine for one call of `cell` on x (T, B, I), state and keep (T, B).
+
+    Args:
+        name: "auto" takes the fastest that may run; any other name takes that engine or raises.
+        cell, x, state, keep: the call, which is checked against the cell (`Cell.check`) first.
+
+    Raises:
+        EngineError: the named engine may not run this call; says why and which may.
+        ValueError: the name is no engine's, or x, state or keep do not fit the cell.
+    """
+    check_name(name)
+    cell.check(x, state, keep)
+    if name != "auto":
+        engine = ENGINES[name]
+        reason = engine.why_not(cell, x, state, keep)
+        if reason is not None:
+            able = [n for n, e in ENGINES.items() if e.why_not(cell, x, state, keep) is None]
+            raise EngineError(
+                f"engine {name!r} cannot run this call of {type(cell).__name__}: {reason}; "
+                f"use {' or '.join(map(repr, ['auto', *able]))}"
+            )
+        return engine
+    for engine in ENGINES.values():
+        if engine.why_not(cell, x, state, keep) is None:
+            return engine
+    raise AssertionError("the eager engine runs every cell")

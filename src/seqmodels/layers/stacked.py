@@ -1,0 +1,84 @@
+"""Recurrent layers one above the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from seqmodels.cells import Cell
+from seqmodels.layers.recurrent import Recurrent
+
+CellFactory = Callable[[int, int], Cell[Any]]  # (input_size, hidden_size) -> cell
+StackState = tuple[Any, ...]  # one cell state a layer
+
+
+class Stacked(nn.Module):
+    """Layers of one kind of cell, each reading the outputs of the one below.
+
+    Args:
+        input_size: I of the lowest layer (supplied by the model).
+        cell: called as cell(input_size, hidden_size) for each layer.
+        hidden_size: H of every layer, or one for each, from the lowest.
+        num_layers: how many layers; as many as `hidden_size` has entries where it is a sequence.
+        dropout: in [0, 1), probability with which an output is zeroed on its way to the next
+            layer, in training (Zaremba et al. 2014, https://arxiv.org/abs/1409.2329). Between
+            layers only, as in torch.nn.LSTM: neither on the input nor on the last output.
+        engine: for every layer, see `Recurrent`.
+
+    Shapes: x (B, T, I), state one cell state a layer, lengths (B,) int64
+    -> outputs (B, T, H of the last layer), state of the same form.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        cell: CellFactory,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        engine: str = "auto",
+    ) -> None:
+        super().__init__()
+        if isinstance(num_layers, bool) or not isinstance(num_layers, int) or num_layers < 1:
+            raise ValueError(f"num_layers must be a positive integer, got {num_layers!r}")
+        sizes = [hidden_size] * num_layers if isinstance(hidden_size, int) else list(hidden_size)
+        if len(sizes) != num_layers:
+            raise ValueError(
+                f"hidden_size gives {len(sizes)} layers, {sizes}, and num_layers is {num_layers}: "
+                "make them equal"
+            )
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout!r}")
+        if dropout > 0.0 and num_layers == 1:
+            raise ValueError(
+                f"dropout={dropout} acts between layers and there is one layer: set it to 0 and "
+                "use the dropout of the embedding or of the head"
+            )
+        self.layers = nn.ModuleList()
+        for size in sizes:
+            layer = Recurrent(cell(input_size, size), engine=engine)
+            self.layers.append(layer)
+            input_size = layer.output_size
+        self.output_size: int = input_size
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, state: StackState | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, StackState]:
+        if state is None:
+            state = (None,) * len(self.layers)
+        elif not isinstance(state, tuple) or len(state) != len(self.layers):
+            raise ValueError(
+                f"expected a tuple of {len(self.layers)} states, one a layer, "
+                f"got {type(state).__name__} of {len(state)}"
+            )
+        last: list[Any] = []
+        for index, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
+            if index > 0:
+                x = self.dropout(x)
+            x, after = layer(x, before, lengths)  # (B, T, H)
+            last.append(after)
+        return x, tuple(last)
