@@ -1,0 +1,217 @@
+"""The console command: chooses a command, maps errors to exit statuses, prints help.
+
+Nothing heavy is imported before a command is known to run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import __version__
+from .errors import UserError, closest, did_you_mean
+from .locations import config_dir
+
+OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """One row of the table below; it runs `seqmodels.commands.NAME.run`."""
+
+    summary: str
+    examples: tuple[str, ...]
+    notes: str = ""
+
+
+COMMANDS = {
+    "train": Command(
+        "train a model: choose groups, override settings",
+        (
+            "seqmodels train",
+            "seqmodels train model/cell=lstm model.layers.hidden_size=256 seed=1",
+            "seqmodels train data=text data.path=FILE data.level=char trainer.max_steps=200",
+            "seqmodels train clip=norm clip.max_norm=1.0 run_dir=DIR",
+            "seqmodels train run_dir=DIR resume=true      # continue an interrupted run",
+            "seqmodels train model/cell=custom model.cell._target_=my_file.MyCell",
+        ),
+        "Settings that most runs want: seed, run_dir, resume, num_threads, trainer.max_steps, "
+        "trainer.max_epochs, trainer.max_time (DD:HH:MM:SS), trainer.val_check_interval, "
+        "trainer.precision. All of them: seqmodels train --show.",
+    ),
+    "eval": Command(
+        "measure a trained run on its own or other data",
+        ("seqmodels eval run=DIR", "seqmodels eval run=DIR data.path=FILE"),
+    ),
+    "sample": Command(
+        "generate with a trained run",
+        ("seqmodels sample run=DIR length=200 temperature=0.8",),
+    ),
+}
+
+OPTIONS = """\
+options:
+  --config-dir DIR   look for groups in DIR too, such as DIR/experiment/mine.yaml (repeatable)
+  --show             print the whole checked configuration, and stop
+  -h, --help         this help"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    0: done; 1: the run failed; 2: something the user can put right; 130: interrupted.
+    """
+    try:
+        status = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return status
+    except UserError as error:
+        print(f"seqmodels: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("seqmodels: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader has gone, as in `seqmodels train --show | head`
+        _silence_stdout()
+        return FAILED
+
+
+def _silence_stdout() -> None:
+    """Let the interpreter's own flush at exit write into nothing."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, sys.stdout.fileno())
+    os.close(sink)
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return OK
+    if argv[0] in ("-V", "--version"):
+        print(f"seqmodels {__version__}")
+        return OK
+    name, *rest = argv
+    if name not in COMMANDS:
+        names = ", ".join(COMMANDS)
+        kind = "option" if name.startswith("-") else "command"
+        near = did_you_mean(closest(name, COMMANDS, 1))
+        raise UserError(f"there is no {kind} {name!r}{near}; the commands are {names}")
+    overrides, config_dirs, show = _options(name, rest)
+    if overrides is None:
+        print(_command_help(name, config_dirs))
+        return OK
+    # As `python -m` has it, so that a cell in my_file.py of this folder can be named in
+    # _target_; last, so that no file here hides an installed package.
+    if os.getcwd() not in sys.path and "" not in sys.path:  # noqa: PTH109 - a string is wanted
+        sys.path.append(os.getcwd())  # noqa: PTH109
+    if show:
+        return _show(name, overrides, config_dirs)
+    run = importlib.import_module(f"seqmodels.commands.{name}").run
+    return int(run(overrides, config_dirs=config_dirs))
+
+
+def _options(name: str, words: list[str]) -> tuple[list[str] | None, list[Path], bool]:
+    """Overrides (None: help is wanted), further configuration folders, and --show."""
+    overrides: list[str] = []
+    config_dirs: list[Path] = []
+    show = wants_help = False
+    rest = iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if option == "--config-dir":
+            folder = value if equals else next(rest, "")
+            if not folder:
+                raise UserError("--config-dir needs a folder: --config-dir DIR")
+            config_dirs.append(Path(folder))
+        elif word == "--show" and name == "train":
+            show = True
+        elif word in ("-h", "--help"):
+            wants_help = True
+        elif word.startswith("-"):
+            near = closest(option, ("--config-dir", "--show", "--help"), 1)
+            hint = did_you_mean(near or ([option.lstrip("-") + "=…"] if equals else []))
+            raise UserError(f"seqmodels {name} has no option {option!r}{hint}")
+        else:
+            overrides.append(word)
+    return (None if wants_help else overrides), config_dirs, show
+
+
+def _show(name: str, overrides: list[str], config_dirs: list[Path]) -> int:
+    from omegaconf import OmegaConf
+
+    from .config import check, compose, to_plain
+
+    cfg = compose(name, overrides, config_dirs)
+    check(cfg)
+    print(OmegaConf.to_yaml(OmegaConf.create(to_plain(cfg))), end="")
+    return OK
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:<{width}}   {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Recurrent sequence models: write the equation, get everything else.",
+            "",
+            "usage: seqmodels COMMAND [group=option …] [key=value …]",
+            "",
+            *rows,
+            "",
+            "seqmodels COMMAND --help tells more; seqmodels --version tells the version.",
+        ]
+    )
+
+
+def _command_help(name: str, config_dirs: list[Path]) -> str:
+    command = COMMANDS[name]
+    lines = [f"seqmodels {name}: {command.summary}", "", "examples:"]
+    lines += [f"  {example}" for example in command.examples]
+    if command.notes:
+        lines += ["", *textwrap.wrap(command.notes, 96)]
+    if name == "train":
+        lines += ["", "groups and their options, chosen with group=option:"]
+        lines += _group_rows([config_dir(), *config_dirs])
+    else:
+        lines += [
+            "",
+            "settings, changed with key=value:",
+            *_settings(config_dir() / f"{name}.yaml"),
+        ]
+    options = [row for row in OPTIONS.splitlines() if name == "train" or "--show" not in row]
+    return "\n".join([*lines, "", *options])
+
+
+def _group_rows(folders: list[Path]) -> list[str]:
+    groups: dict[str, set[str]] = {}
+    for folder in folders:
+        for file in folder.rglob("*.yaml"):
+            group = file.relative_to(folder).parent.as_posix()
+            if group != "." and not group.startswith("hydra"):
+                groups.setdefault(group, set()).add(file.stem)
+    width = max(map(len, groups), default=0)
+    rows = []
+    for group in sorted(groups):
+        head = f"  {group:<{width}}   "
+        text = ", ".join(sorted(groups[group]))
+        rows += textwrap.wrap(text, 96, initial_indent=head, subsequent_indent=" " * len(head))
+    return rows
+
+
+def _settings(file: Path) -> list[str]:
+    """The settings and comments of a command's own file, without its defaults list."""
+    if not file.is_file():
+        return []
+    rows = []
+    in_defaults = False
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line and not line[0].isspace() and not line.startswith(("#", "-")):
+            in_defaults = line.startswith("defaults:")
+        if line.strip() and not in_defaults:
+            rows.append(f"  {line}")
+    return rows

@@ -1,0 +1,175 @@
+"""The typed root of the configuration, and the checks that types cannot express."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from ..errors import closest, did_you_mean
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+PRECISIONS = (
+    *("32-true", "16-true", "16-mixed", "bf16-true", "bf16-mixed", "64-true"),
+    *("transformer-engine", "transformer-engine-float16"),
+)
+
+
+@dataclass
+class TrainerConfig:
+    """How long, where and how exactly to train; the names are Lightning's."""
+
+    max_steps: int = -1  # optimiser steps; -1: no limit
+    max_epochs: int | None = None
+    max_time: str | None = None  # DD:HH:MM:SS
+    accelerator: str = "auto"
+    devices: Any = 1  # how many, a list of indices, or "auto"
+    strategy: str = "auto"
+    precision: str = "32-true"
+    accumulate_grad_batches: int = 1
+    val_check_interval: Any = None  # int: batches; float: share of an epoch
+    check_val_every_n_epoch: int | None = 1
+    limit_train_batches: Any = None  # int: batches; float: share
+    limit_val_batches: Any = None
+    limit_test_batches: Any = None
+    log_every_n_steps: int = 50
+    deterministic: bool = True
+    detect_anomaly: bool = False
+    enable_progress_bar: bool = True
+
+
+@dataclass
+class Config:
+    """The root. Fields of type Any hold `_target_` nodes, checked against signatures."""
+
+    model: Any = MISSING
+    data: Any = MISSING
+    task: Any = MISSING
+    init: Any = None
+    optimizer: Any = MISSING
+    scheduler: Any = None
+    clip: Any = None
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    seed: int = 0
+    num_threads: int | None = None  # torch's threads within one operation; null: torch decides
+    run_dir: str | None = None  # where the run goes; null: a new folder under outputs/
+    resume: bool = False  # continue the run that lies in run_dir
+
+
+REQUIRED_NODES = ("model", "data", "task", "optimizer")
+OPTIONAL_NODES = ("init", "scheduler", "clip")
+NODE_DICTS = ("callbacks", "logger")
+
+
+def register() -> None:
+    """Make the root known to Hydra as `schema`, which comes first in train.yaml's defaults."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def root_problems(cfg: DictConfig) -> Iterator[str]:
+    """Unknown names, ranges and contradictions of the typed root."""
+    yield from _unknown(cfg, Config, "")
+    for name in (*REQUIRED_NODES, *OPTIONAL_NODES):
+        if name in cfg and not OmegaConf.is_missing(cfg, name):
+            yield from _node_problems(cfg[name], name, required=name in REQUIRED_NODES)
+    for group in NODE_DICTS:
+        for name, node in (cfg.get(group) or {}).items():
+            yield from _node_problems(node, f"{group}.{name}", required=False)
+    if not 0 <= cfg.seed < 2**32:
+        yield f"seed: expected 0 <= seed < 2^32, got {cfg.seed}"
+    if cfg.num_threads is not None and cfg.num_threads < 1:
+        yield f"num_threads: expected at least 1, or null for torch's choice, got {cfg.num_threads}"
+    if cfg.run_dir is not None and not cfg.run_dir.strip():
+        yield "run_dir: expected the path of a folder, got an empty name"
+    if cfg.resume and cfg.run_dir is None:
+        yield "resume=true needs run_dir=DIR, the folder of the run to continue"
+    yield from _unknown(cfg.trainer, TrainerConfig, "trainer.")
+    yield from _trainer_problems(cfg.trainer)
+
+
+def _unknown(node: DictConfig, schema: type, prefix: str) -> Iterator[str]:
+    known = [f.name for f in dataclasses.fields(schema)]
+    for key in node:
+        if key not in known:
+            near = [prefix + name for name in closest(str(key), known)]
+            yield f"{prefix}{key} is not a setting{did_you_mean(near)}"
+
+
+def _node_problems(node: Any, path: str, *, required: bool) -> Iterator[str]:
+    if node is None and not required:
+        return
+    if not isinstance(node, DictConfig) or "_target_" not in node.keys():  # noqa: SIM118
+        got = "a mapping without it" if isinstance(node, DictConfig) else _show(node)
+        hint = f"; to choose an option write {path}=NAME" if required else ""
+        yield f"{path}: expected a mapping with _target_, got {got}{hint}"
+
+
+def _show(value: Any) -> str:
+    return "null" if value is None else repr(value)
+
+
+def _trainer_problems(t: DictConfig) -> Iterator[str]:
+    def positive(name: str, also: tuple[int | None, ...]) -> Iterator[str]:
+        value = t[name]
+        if value not in also and (value is None or value < 1):
+            extra = "".join(f" or {_show(other)}" for other in also)
+            yield f"trainer.{name}: expected at least 1{extra}, got {value}"
+
+    yield from positive("max_steps", (-1,))
+    yield from positive("max_epochs", (-1, None))
+    yield from positive("accumulate_grad_batches", ())
+    yield from positive("check_val_every_n_epoch", (None,))
+    yield from positive("log_every_n_steps", ())
+    if t.max_time is not None and not re.fullmatch(r"\d+:[0-2]?\d:[0-5]?\d:[0-5]?\d", t.max_time):
+        yield f"trainer.max_time: expected DD:HH:MM:SS such as 00:00:10:00, got {t.max_time!r}"
+    if t.max_steps == -1 and t.max_epochs is None and t.max_time is None:
+        yield "trainer: nothing ends the run: set trainer.max_steps, max_epochs or max_time"
+    for name, allowed in (("accelerator", ACCELERATORS), ("precision", PRECISIONS)):
+        if t[name] not in allowed:
+            names = ", ".join(map(repr, allowed))
+            near = did_you_mean(closest(t[name], allowed, 1))
+            yield f"trainer.{name}: expected one of {names}; got {t[name]!r}{near}"
+    if not _devices(t.devices):
+        yield (
+            "trainer.devices: expected a number of devices >= 1, a list of indices, -1 or 'auto', "
+            f"got {t.devices!r}"
+        )
+    if t.val_check_interval is not None and not _interval(t.val_check_interval, least=1):
+        yield (
+            "trainer.val_check_interval: expected a number of batches >= 1, a share of an epoch "
+            f"in (0, 1] or null, got {t.val_check_interval!r}"
+        )
+    if t.check_val_every_n_epoch is None and not _is_int(t.val_check_interval):
+        yield (
+            "trainer.check_val_every_n_epoch: null counts batches across epochs, which needs "
+            f"trainer.val_check_interval=NUMBER, got {_show(t.val_check_interval)}"
+        )
+    for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
+        if t[name] is not None and not _interval(t[name], least=0):
+            yield (
+                f"trainer.{name}: expected a number of batches >= 0, a share in [0, 1] or null, "
+                f"got {t[name]!r}"
+            )
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _interval(value: Any, least: int) -> bool:
+    if _is_int(value):
+        return bool(value >= least)
+    return isinstance(value, float) and (0.0 < value <= 1.0 or (value == 0.0 and least == 0))
+
+
+def _devices(value: Any) -> bool:
+    if OmegaConf.is_list(value):
+        return len(value) > 0 and all(_is_int(index) and index >= 0 for index in value)
+    return value == "auto" or (_is_int(value) and (value >= 1 or value == -1))

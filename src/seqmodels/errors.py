@@ -1,0 +1,40 @@
+"""Errors that are meant for the person at the keyboard, and the suggestions they carry."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class UserError(Exception):
+    """Something that the user can put right.
+
+    The command line prints the message alone, without a traceback, and exits with status 2.
+    The message says what was expected, what came and what to do.
+    """
+
+    @classmethod
+    def of(cls, problems: Sequence[str], what: str = "the configuration") -> UserError:
+        """One error for several problems of `what`; a single one stands alone."""
+        if len(problems) == 1:
+            return cls(problems[0])
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        return cls(f"{len(problems)} problems in {what}:{lines}")
+
+
+def closest(word: str, candidates: Iterable[str], count: int = 3) -> list[str]:
+    """The candidates that `word` may be a misspelling of, best first, at most `count`."""
+    names = set(candidates)
+    scored = [(difflib.SequenceMatcher(None, word, name).ratio(), name) for name in sorted(names)]
+    best = max(scored, default=(0.0, ""))[0]
+    near = sorted((-score, name) for score, name in scored if score >= max(0.6, best - 0.15))
+    if not near and len(word) > 1:  # an abbreviation: '32' for '32-true'
+        return [name for name in sorted(names) if name.startswith(word)][:count]
+    return [name for _, name in near[:count]]
+
+
+def did_you_mean(suggestions: Sequence[str]) -> str:
+    """' (did you mean 'a' or 'b'?)', or nothing without suggestions."""
+    if not suggestions:
+        return ""
+    return f" (did you mean {' or '.join(repr(name) for name in suggestions)}?)"
