@@ -15,7 +15,7 @@ from pathlib import Path
 
 from . import __version__
 from .errors import UserError, closest, did_you_mean
-from .locations import config_dir
+from .locations import config_dir, config_groups
 
 OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -181,30 +181,26 @@ def _command_help(name: str, config_dirs: list[Path]) -> str:
         lines += [
             "",
             "settings, changed with key=value:",
-            *_settings(config_dir() / f"{name}.yaml"),
+            *_settings(name),
         ]
     options = [row for row in OPTIONS.splitlines() if name == "train" or "--show" not in row]
     return "\n".join([*lines, "", *options])
 
 
 def _group_rows(folders: list[Path]) -> list[str]:
-    groups: dict[str, set[str]] = {}
-    for folder in folders:
-        for file in folder.rglob("*.yaml"):
-            group = file.relative_to(folder).parent.as_posix()
-            if group != "." and not group.startswith("hydra"):
-                groups.setdefault(group, set()).add(file.stem)
+    groups = config_groups(folders)
     width = max(map(len, groups), default=0)
     rows = []
     for group in sorted(groups):
         head = f"  {group:<{width}}   "
-        text = ", ".join(sorted(groups[group]))
+        text = ", ".join(groups[group])
         rows += textwrap.wrap(text, 96, initial_indent=head, subsequent_indent=" " * len(head))
     return rows
 
 
-def _settings(file: Path) -> list[str]:
+def _settings(name: str) -> list[str]:
     """The settings and comments of a command's own file, without its defaults list."""
+    file = config_dir() / f"{name}.yaml"
     if not file.is_file():
         return []
     rows = []

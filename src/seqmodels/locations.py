@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import UserError
@@ -21,3 +22,14 @@ def config_dir() -> Path:
         f"the configuration folder is in neither {package} nor {package.parents[1]}: "
         "install seqmodels again"
     )
+
+
+def config_groups(folders: Iterable[Path]) -> dict[str, list[str]]:
+    """The options of every group in these folders: {'clip': ['none', 'norm'], …}, sorted."""
+    groups: dict[str, set[str]] = {}
+    for folder in folders:
+        for file in folder.rglob("*.yaml"):
+            group = file.relative_to(folder).parent.as_posix()
+            if group != "." and group.split("/")[0] != "hydra":
+                groups.setdefault(group, set()).add(file.stem)
+    return {group: sorted(groups[group]) for group in sorted(groups)}

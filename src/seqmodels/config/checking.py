@@ -24,11 +24,17 @@ def check(cfg: DictConfig) -> None:
     Raises:
         UserError: names every problem with its dotted path.
     """
+    problems = check_problems(cfg)
+    if problems:
+        raise UserError.of(problems)
+
+
+def check_problems(cfg: DictConfig) -> list[str]:
+    """What `check` would raise, problem by problem."""
     problems = list(_walk(cfg, ""))
     if OmegaConf.get_type(cfg) is Config:
         problems += _root(cfg)
-    if problems:
-        raise UserError.of(list(dict.fromkeys(problems)))
+    return list(dict.fromkeys(problems))
 
 
 def _root(cfg: DictConfig) -> list[str]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -20,8 +18,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError, closest, did_you_mean
-from ..locations import config_dir
+from ..locations import config_dir, config_groups
 from . import schema, translation
+from .checking import check_problems
 
 COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError)
 
@@ -56,6 +55,7 @@ class _Composer:
         self.name = name
         self.main = config_dir()
         self.folders = [_user_folder(folder, self.main) for folder in config_dirs]
+        self.groups = config_groups([self.main, *self.folders])
         quoted = ",".join("'" + str(f).replace("'", "\\'") + "'" for f in self.folders)
         self.search = [f"hydra.searchpath=[{quoted}]"] if self.folders else []
 
@@ -74,20 +74,6 @@ class _Composer:
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         return hydra_compose(self.name, [*self.search, *overrides])
 
-    def options(self, group: str, kind: ObjectType = ObjectType.CONFIG) -> list[str]:
-        loader: Any = GlobalHydra.instance().config_loader()
-        found: list[str] = loader.get_group_options(group, kind, self.name, self.search)
-        return sorted(found)
-
-    def groups(self, parent: str = "") -> list[str]:
-        """Every group of the configuration folders, such as model and model/cell."""
-        found = []
-        for group in self.options(parent, ObjectType.GROUP):
-            path = f"{parent}/{group}" if parent else group
-            if path != "hydra":
-                found += [path, *self.groups(path)]
-        return found
-
     def problems(self, overrides: Sequence[str], error: BaseException) -> list[str]:
         """Find every bad override by adding one after the other to those that work."""
         parsed, found = self._parse(overrides)
@@ -95,8 +81,7 @@ class _Composer:
             cfg = self.compose([])
         except COMPOSE_ERRORS as base:
             return [*found, self._describe(base, None)]
-        groups = self.groups()
-        parsed.sort(key=lambda o: o.key_or_group not in groups)  # stable: groups first
+        parsed.sort(key=lambda o: o.key_or_group not in self.groups)  # stable: groups first
         good: list[str] = []
         failed: list[str] = []
         for override in parsed:
@@ -108,17 +93,18 @@ class _Composer:
                 cfg = self.compose([*good, text])
                 good.append(text)
             except COMPOSE_ERRORS as one:
-                if "experiment" in failed and key not in groups:
+                if "experiment" in failed and key not in self.groups:
                     continue
-                found.append(self._explain(override, one, cfg, groups))
-                if key in groups:
+                found.append(self._explain(override, one, cfg))
+                if key in self.groups:
                     failed.append(key)
+        if found and not failed:  # what is wrong in the rest is said at once too
+            found += check_problems(cfg)
         return found or self.misunderstandings(overrides) or [self._describe(error, cfg)]
 
     def misunderstandings(self, overrides: Sequence[str]) -> list[str]:
         """What Hydra accepts and does not do what it seems to."""
         parsed, found = self._parse(overrides)
-        groups = self.groups()
         for override in parsed:
             key, value = override.key_or_group, override.value()
             group = key.replace(".", "/")
@@ -127,8 +113,8 @@ class _Composer:
                     f"{override.input_line}: Hydra's own settings have no effect here; "
                     "the folder of a run is chosen with run_dir=DIR"
                 )
-            elif "." in key and group in groups and not isinstance(value, dict | list):
-                options = self.options(group)
+            elif "." in key and group in self.groups and not isinstance(value, dict | list):
+                options = self.groups[group]
                 if isinstance(value, str) and value in options:
                     found.append(f"{override.input_line}: write {group}={value}")
                 else:
@@ -158,12 +144,10 @@ class _Composer:
             parsed.append(override)
         return parsed, problems
 
-    def _explain(
-        self, override: Override, error: BaseException, cfg: DictConfig, groups: list[str]
-    ) -> str:
+    def _explain(self, override: Override, error: BaseException, cfg: DictConfig) -> str:
         key, value = override.key_or_group, override.value()
-        if key in groups:
-            options = self.options(key)
+        if key in self.groups:
+            options = self.groups[key]
             if not isinstance(value, str | list) or (
                 isinstance(value, str) and value not in options
             ):
@@ -171,17 +155,17 @@ class _Composer:
             problem = self._describe(error, cfg)
             return problem if ".yaml" in problem else f"{override.input_line}: {problem}"
         if "/" in key:
-            near = did_you_mean(_like(key, groups))
+            near = did_you_mean(_like(key, self.groups))
             return f"{override.input_line}: there is no group {key!r}{near}"
         if isinstance(value, str) and "." not in key and not override.is_delete():
-            namesakes = [group for group in groups if group.rpartition("/")[2] == key]
+            namesakes = [group for group in self.groups if group.rpartition("/")[2] == key]
             if namesakes:
-                options = " or ".join(f"{group}={value}" for group in namesakes)
-                return f"{override.input_line}: write {options}"
+                written = " or ".join(f"{group}={value}" for group in namesakes)
+                return f"{override.input_line}: write {written}"
         cause = error.__cause__ or error
         similar = translation.similar_keys(key, cfg)
         if not similar and "." not in key and not override.is_delete():
-            return f"{key!r} is not a setting{did_you_mean(_like(key, groups))}"
+            return f"{key!r} is not a setting{did_you_mean(_like(key, self.groups))}"
         if isinstance(cause, OmegaConfBaseException) and not override.is_delete():
             return translation.override_problem(cause, key, value, cfg)
         if override.is_delete() and key in translation.dotted_keys(cfg):
@@ -201,7 +185,7 @@ class _Composer:
         return " ".join(text.split()) or type(error).__name__
 
 
-def _like(key: str, groups: list[str]) -> list[str]:
+def _like(key: str, groups: Iterable[str]) -> list[str]:
     """Groups whose path, or last name, is like `key`."""
     last = {group.rpartition("/")[2]: group for group in groups}
     near = closest(key, groups) or [last[n] for n in closest(key.rpartition("/")[2], last)]

@@ -96,7 +96,7 @@ def expectation(annotation: Any) -> str:
         return " or ".join(simple if set(simple) - {"null"} else words)
     kind = origin or annotation
     if kind is tuple and args and args[-1] is not Ellipsis:
-        return "a list of " + ", ".join(expectation(item) for item in args)
+        return f"a list of {len(args)} values: " + ", ".join(expectation(item) for item in args)
     if kind is tuple or kind in SEQUENCES:
         return f"a list of {expectation(args[0])}" if args else "a list"
     if kind in MAPPINGS:

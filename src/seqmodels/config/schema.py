@@ -96,9 +96,9 @@ def root_problems(cfg: DictConfig) -> Iterator[str]:
 
 def _unknown(node: DictConfig, schema: type, prefix: str) -> Iterator[str]:
     known = [f.name for f in dataclasses.fields(schema)]
-    for key in node:
+    for key in map(str, node):
         if key not in known:
-            near = [prefix + name for name in closest(str(key), known)]
+            near = [prefix + name for name in closest(key, known)]
             yield f"{prefix}{key} is not a setting{did_you_mean(near)}"
 
 

@@ -19,7 +19,7 @@ def dotted_keys(node: Any, path: str = "") -> Iterator[str]:
     """Every dotted key of a configuration, inner nodes included."""
     if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing()):
         for key, child in node.items_ex(resolve=False):
-            where = f"{path}.{key}" if path else str(key)
+            where = f"{path}.{key!s}" if path else str(key)
             yield where
             yield from dotted_keys(child, where)
     elif isinstance(node, ListConfig) and not (node._is_none() or node._is_missing()):
