@@ -131,16 +131,12 @@ class Cell(nn.Module, ABC, Generic[S]):
         name = type(self).__name__
         # One row is enough to know every field's width and dtype.
         template = self.initial_state(1, x)
-        if not isinstance(state, tuple) or len(state) != len(template):
-            came = (
-                f"{type(state).__name__} of {len(state)}"
-                if isinstance(state, tuple)
-                else type(state).__name__
-            )
+        if type(state) is not type(template):
             raise ValueError(
-                f"{name} expected a {type(template).__name__} as its state, got {came}"
+                f"{name} expected a {type(template).__name__} as its state, "
+                f"got a {type(state).__name__}"
             )
-        fields = getattr(template, "_fields", tuple(map(str, range(len(template)))))
+        fields: tuple[str, ...] = template._fields  # type: ignore[attr-defined]
         for field, came_field, row in zip(fields, state, template, strict=True):
             expected = (x.shape[1], *row.shape[1:])
             if (
