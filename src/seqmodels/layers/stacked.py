@@ -65,6 +65,10 @@ class Stacked(nn.Module):
         self.output_size: int = input_size
         self.dropout = nn.Dropout(dropout)
 
+    def initial_state(self, batch_size: int, like: Tensor) -> StackState:
+        """The states before the first step, with the dtype and device of `like`."""
+        return tuple(layer.cell.initial_state(batch_size, like) for layer in self.layers)
+
     def forward(
         self, x: Tensor, state: StackState | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, StackState]:

@@ -1,0 +1,1 @@
+"""The commands behind ``seqmodels COMMAND``, one module each, imported only when called."""

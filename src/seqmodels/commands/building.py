@@ -1,0 +1,140 @@
+"""From a checked configuration to data and model; shared by every command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from seqmodels.config import from_plain, instantiate
+from seqmodels.data import Vocabulary
+from seqmodels.data.base import DataModule
+from seqmodels.errors import UserError
+from seqmodels.layers import Recurrent
+from seqmodels.runs import existing_run
+from seqmodels.training.checkpoints import BEST, LAST, load, load_weights
+from seqmodels.training.state import seed_everything
+
+# What constructors and loaders raise when a setting or a file is not what it should be.
+USER_MISTAKES = (ValueError, OSError)
+
+
+def set_threads(num_threads: int | None) -> int:
+    """Tells torch how many threads to use; gives back how many it will."""
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    return torch.get_num_threads()
+
+
+def build_data(cfg: DictConfig, vocabulary: Vocabulary | None = None) -> DataModule:
+    """The data, read and ready; with the vocabulary of a trained model where there is one."""
+    data: DataModule = instantiate(cfg.data)
+    data.setup(vocabulary)
+    return data
+
+
+def build_model(cfg: DictConfig, data: DataModule) -> nn.Module:
+    """The model with its first weights, a function of the seed alone."""
+    return _model(cfg, data.sizes())
+
+
+def _model(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
+    seed_everything(cfg.seed)
+    model: nn.Module = instantiate(cfg.model)(**sizes)
+    if cfg.init is not None:
+        instantiate(cfg.init)(model)
+    return model
+
+
+def user_mistake(error: BaseException) -> UserError:
+    """The same message, as one for the person at the keyboard."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return UserError(f"{error.filename}: {error.strerror}")
+    return UserError(str(error))
+
+
+def load_run(
+    run: str, checkpoint: str, change: Callable[[DictConfig], DictConfig] | None = None
+) -> tuple[Path, DictConfig, DataModule, nn.Module, dict[str, Any]]:
+    """A finished, interrupted or running run: directory, config, data, trained model, checkpoint.
+
+    Args:
+        run: the run's directory.
+        checkpoint: "best" or "last".
+        change: applied to the stored configuration before anything is built.
+    """
+    run_dir, _ = existing_run(run)
+    path = checkpoint_path(run_dir, checkpoint)
+    content = load(path)
+    cfg = stored_config(content, path)
+    if change is not None:
+        cfg = change(cfg)
+    try:
+        data = build_data(cfg, stored_vocabulary(run_dir))
+        model = build_model(cfg, data)
+    except USER_MISTAKES as error:
+        raise user_mistake(error) from error
+    load_weights(model, model_weights(content), path)
+    return run_dir, cfg, data, model, content
+
+
+def load_generator(run: str, checkpoint: str) -> tuple[nn.Module, Vocabulary]:
+    """The model and the vocabulary of a run, without reading its data."""
+    run_dir, _ = existing_run(run)
+    path = checkpoint_path(run_dir, checkpoint)
+    content = load(path)
+    vocabulary = stored_vocabulary(run_dir)
+    model = _model(stored_config(content, path), {"num_tokens": len(vocabulary)})
+    load_weights(model, model_weights(content), path)
+    return model, vocabulary
+
+
+def stored_vocabulary(run_dir: Path) -> Vocabulary:
+    """The symbols that a run was trained with."""
+    path = run_dir / "vocabulary.json"
+    try:
+        return Vocabulary.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: the run cannot be used without it") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def checkpoint_path(run_dir: Path, checkpoint: str) -> Path:
+    """The file of the "best" or the "last" checkpoint."""
+    names = {"best": BEST, "last": LAST}
+    if checkpoint not in names:
+        raise UserError(f"checkpoint: expected 'best' or 'last', got {checkpoint!r}")
+    return run_dir / "checkpoints" / names[checkpoint]
+
+
+def stored_config(content: dict[str, Any], path: Path) -> DictConfig:
+    """The configuration that a checkpoint carries."""
+    if "config" not in content:
+        raise UserError(f"checkpoint {path} carries no configuration: it is not from seqmodels")
+    return from_plain(content["config"])
+
+
+def model_weights(content: dict[str, Any]) -> dict[str, Any]:
+    """The model's part of a task's weights."""
+    prefix = "model."
+    return {k.removeprefix(prefix): v for k, v in content["state_dict"].items()}
+
+
+def engines_used(model: nn.Module) -> dict[str, str]:
+    """Which engine each recurrent layer ran on."""
+    return {
+        name: module.engine_used
+        for name, module in model.named_modules()
+        if isinstance(module, Recurrent) and module.engine_used is not None
+    }
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Parameters that are trained, shared ones once."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

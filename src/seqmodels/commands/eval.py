@@ -1,0 +1,101 @@
+"""`seqmodels eval`: the metrics of a trained run on a part of its data, or on other data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from seqmodels.config import apply_overrides, check, compose, instantiate, to_plain
+from seqmodels.errors import UserError
+from seqmodels.runs import finite, now
+
+if TYPE_CHECKING:
+    from seqmodels.data.base import DataModule
+
+
+def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
+    """Runs the command; gives back its exit status.
+
+    Overrides of `data.` change the run's own configuration: `data.path=OTHER` evaluates on other
+    text, read with the run's vocabulary.
+    """
+    own = [text for text in overrides if not text.lstrip("+~").startswith("data.")]
+    of_run = [text for text in overrides if text not in own]
+    cfg = compose("eval", own, config_dirs)
+    check(cfg)
+
+    def change(stored: DictConfig) -> DictConfig:
+        changed = apply_overrides(to_plain(stored), of_run)
+        if cfg.batch_size is not None:
+            changed = apply_overrides(
+                to_plain(changed), [f"data.eval_batch_size={cfg.batch_size}"]
+            )
+        changed.trainer.accelerator = cfg.accelerator
+        check(changed)
+        return changed
+
+    from seqmodels.commands import building
+
+    building.set_threads(cfg.num_threads)
+    run_dir, run_cfg, data, model, content = building.load_run(cfg.run, cfg.checkpoint, change)
+    split, loader = _choose(data, cfg.split)
+    print(f"{run_dir}, {cfg.checkpoint} checkpoint (step {content['global_step']}), {split} split")
+
+    import lightning.pytorch as pl
+
+    from seqmodels.training.running import quiet_lightning
+
+    quiet_lightning()
+    task = instantiate(run_cfg.task)(
+        model,
+        optimizer=instantiate(run_cfg.optimizer),
+        schedule=instantiate(run_cfg.scheduler),
+        clip=instantiate(run_cfg.clip),
+        data=data,
+    )
+    trainer = pl.Trainer(
+        accelerator=run_cfg.trainer.accelerator,
+        devices=1,
+        precision=run_cfg.trainer.precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=run_dir,
+    )
+    # Validation and test are one computation; the stage names the split's own statistics.
+    measure = trainer.test if split == "test" else trainer.validate
+    measured = measure(task, loader, verbose=False)[0]
+    metrics = {f"{split}/{name.partition('/')[2]}": value for name, value in measured.items()}
+    for name, value in metrics.items():
+        print(f"{name:28s} {value:10.4f}")
+    row = {
+        "date": now(),
+        "checkpoint": cfg.checkpoint,
+        "step": int(content["global_step"]),
+        "split": split,
+        "data": data.describe()["digest"],
+        "overrides": overrides,
+        "metrics": finite(metrics),
+    }
+    try:
+        with (run_dir / "evaluations.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise UserError(f"{run_dir}/evaluations.jsonl: {error.strerror}") from None
+    return 0
+
+
+def _choose(data: DataModule, split: str | None) -> tuple[str, Any]:
+    loaders = {"test": data.test_loader, "valid": data.valid_loader, "train": data.train_loader}
+    if split is not None and split not in loaders:
+        raise UserError(f"split: expected one of {', '.join(loaders)}; got {split!r}")
+    for name in [split] if split is not None else ["test", "valid"]:
+        loader = loaders[name]()
+        if loader is not None:
+            return name, loader
+    raise UserError(f"the data of this run has no {split or 'test or validation'} split")

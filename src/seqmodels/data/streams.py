@@ -1,0 +1,124 @@
+"""Contiguous streams for truncated back-propagation through time.
+
+N tokens become B streams, the rows of a matrix; a batch is a block of T columns, and row b of one
+batch goes on in row b of the next, so that the state can be carried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+IGNORE = -100  # a target that is not predicted; torch's cross_entropy knows it by this number
+
+
+class SequenceBatch(NamedTuple):
+    """What a task reads. Batch first."""
+
+    inputs: Tensor  # (B, T) int64
+    targets: Tensor  # (B, T) int64, IGNORE where nothing is predicted
+    lengths: Tensor | None = None  # (B,) int64; None: every sequence is T long
+
+
+def make_streams(
+    tokens: np.ndarray, batch_size: int, *, drop_remainder: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Cuts N tokens into B contiguous streams, with the next token of each as its target.
+
+    Where B does not divide N, the first N mod B streams are one token longer: every token is then
+    the target of exactly one prediction, but the first of each stream. With `drop_remainder` the
+    last N mod B tokens are left out instead.
+
+    Args:
+        tokens: (N,) integers, N ≥ 2 B.
+        batch_size: B.
+
+    Returns:
+        inputs and targets, (B, L − 1) each for streams of up to L tokens; the last target of a
+        shorter stream is IGNORE.
+
+    Raises:
+        ValueError: fewer than two tokens a stream.
+    """
+    if len(tokens) < 2 * batch_size:
+        raise ValueError(
+            f"{len(tokens)} tokens are too few for {batch_size} streams of two at least: lower the "
+            "batch size (data.batch_size, data.eval_batch_size) or give more text"
+        )
+    base, longer = divmod(len(tokens), batch_size)
+    ids = torch.from_numpy(np.ascontiguousarray(tokens, dtype=np.int64))
+    if drop_remainder or longer == 0:
+        rows = ids[: base * batch_size].view(batch_size, base)  # (B, L)
+        return rows[:, :-1], rows[:, 1:]
+    cut = longer * (base + 1)
+    long_rows = ids[:cut].view(longer, base + 1)
+    short_rows = ids[cut:].view(batch_size - longer, base)
+    ended = torch.full((batch_size - longer, 1), IGNORE)
+    rows = torch.cat([long_rows, torch.cat([short_rows, ended], dim=1)])  # (B, L)
+    return rows[:, :-1], rows[:, 1:]
+
+
+class StreamLoader:
+    """Batches of T columns of the streams; sized, and resumable in the middle of an epoch.
+
+    Args:
+        tokens: (N,) integers.
+        batch_size: B, the number of streams.
+        seq_len: T, the columns of a batch; the last one of an epoch may have fewer.
+        drop_remainder: leave out what does not fill streams and batches evenly.
+
+    Iterating goes on from the loader's position, which moves on before a batch is handed out, and
+    starts again at the beginning after the last batch.
+    """
+
+    def __init__(
+        self, tokens: np.ndarray, batch_size: int, seq_len: int, *, drop_remainder: bool = False
+    ) -> None:
+        for name, value in (("batch_size", batch_size), ("seq_len", seq_len)):
+            if value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value}")
+        self.inputs, self.targets = make_streams(tokens, batch_size, drop_remainder=drop_remainder)
+        columns = self.inputs.shape[1]
+        self.seq_len = seq_len
+        self.batches = columns // seq_len if drop_remainder else -(-columns // seq_len)
+        if self.batches == 0:
+            raise ValueError(
+                f"the streams have {columns} predictions each, fewer than one chunk of {seq_len}: "
+                "lower data.seq_len or data.batch_size, or set data.drop_remainder=false"
+            )
+        self.position = 0
+
+    @property
+    def num_targets(self) -> int:
+        """How many tokens an epoch predicts."""
+        used = self.targets[:, : self.batches * self.seq_len]
+        return int((used != IGNORE).sum())
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[SequenceBatch]:
+        if self.position >= self.batches:
+            self.position = 0
+        while self.position < self.batches:
+            start = self.position * self.seq_len
+            columns = slice(start, start + self.seq_len)
+            self.position += 1
+            yield SequenceBatch(self.inputs[:, columns], self.targets[:, columns].contiguous())
+        self.position = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        position = state["position"]
+        if not 0 <= position <= self.batches:
+            raise ValueError(
+                f"the saved position {position} lies outside the {self.batches} batches of this "
+                "data: it is not the data of the saved run"
+            )
+        self.position = position

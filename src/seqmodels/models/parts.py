@@ -1,0 +1,87 @@
+"""The two ends of a model over tokens: embedding and output head."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class TokenEmbedding(nn.Module):
+    """One vector per token: e_t = E[x_t], with dropout on it.
+
+    Args:
+        num_tokens: V, the number of different tokens (supplied by the data).
+        size: E, the length of the vectors.
+        dropout: probability with which each element of e_t is zeroed in training.
+
+    Shapes: ids (B, T) int64 -> (B, T, E).
+    """
+
+    def __init__(self, num_tokens: int, *, size: int = 128, dropout: float = 0.0) -> None:
+        super().__init__()
+        if num_tokens < 1 or size < 1:
+            raise ValueError(f"an embedding needs num_tokens >= 1 and size >= 1, got {num_tokens} and {size}")
+        self.num_tokens = num_tokens
+        self.output_size = size
+        self.weight = nn.Parameter(Tensor(num_tokens, size))
+        self.dropout = nn.Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Uniform in ±0.1, the usual start of word models (Zaremba et al. 2014)."""
+        nn.init.uniform_(self.weight, -0.1, 0.1)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if ids.is_floating_point() or ids.dim() != 2:
+            raise ValueError(
+                f"expected token ids of shape (B, T) and an integer type, got {tuple(ids.shape)} {ids.dtype}"
+            )
+        # Looked up time-major, so that the backbone's one transposition to (T, B, E) costs no copy.
+        vectors = nn.functional.embedding(ids.t(), self.weight)  # (T, B, E)
+        embedded: Tensor = self.dropout(vectors.transpose(0, 1))  # (B, T, E)
+        return embedded
+
+
+class TokenHead(nn.Module):
+    """Scores for every token: o_t = c + V h_t, after dropout on h_t.
+
+    Args:
+        input_size: H, the width of the backbone's output (supplied by the model).
+        embedding: the model's embedding (supplied by the model).
+        tie_weights: V is the embedding matrix itself (Press & Wolf 2017,
+            https://arxiv.org/abs/1608.05859), which needs H = E.
+        dropout: probability with which each element of h_t is zeroed in training.
+
+    Shapes: (B, T, H) -> (B, T, V).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        embedding: TokenEmbedding,
+        *,
+        tie_weights: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.bias = nn.Parameter(Tensor(embedding.num_tokens))
+        if tie_weights:
+            if input_size != embedding.output_size:
+                raise ValueError(
+                    "tie_weights needs the last layer as wide as the embedding: the layer has "
+                    f"{input_size} units, the embedding {embedding.output_size}; make them equal "
+                    "(model.embedding.size, model.layers.hidden_size)"
+                )
+            self.weight = embedding.weight
+        else:
+            self.weight = nn.Parameter(Tensor(embedding.num_tokens, input_size))
+        self.tied = tie_weights
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        if not self.tied:
+            nn.init.uniform_(self.weight, -0.1, 0.1)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return nn.functional.linear(self.dropout(hidden), self.weight, self.bias)  # (B, T, V)

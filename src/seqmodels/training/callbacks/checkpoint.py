@@ -1,0 +1,136 @@
+"""When checkpoints are written, and which are kept."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
+
+from seqmodels.training.checkpoints import BEST, LAST, PREVIOUS
+from seqmodels.training.interruption import InterruptedRunError, StopRequest
+
+
+class Checkpoint(LightningCheckpoint):
+    """Keeps `last.ckpt`, the one before it as `previous.ckpt`, and `best.ckpt` by `monitor`.
+
+    Written after every validation, every `every_n_steps` updates, at the end, and when the run is
+    asked to stop; always at the boundary of two steps, where it holds everything that the next step
+    depends on. On a step with a validation it is written after that.
+
+    Args:
+        monitor: the metric that decides which is best.
+        mode: whether lower ("min") or higher ("max") is better.
+        every_n_steps: also between validations; null: only there.
+    """
+
+    def __init__(
+        self,
+        *,
+        monitor: str = "val/loss",
+        mode: str = "min",
+        every_n_steps: int | None = 500,
+    ) -> None:
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
+        if every_n_steps is not None and every_n_steps < 1:
+            raise ValueError(f"every_n_steps must be >= 1 or null, got {every_n_steps}")
+        self.monitor = monitor
+        self.mode = mode
+        self.every_n_steps = every_n_steps
+        self.stop: StopRequest | None = None  # set by the run
+        self.config: dict[str, Any] = {}  # set by the run; travels in every checkpoint
+        self.best_value: float | None = None
+        self.best_step: int | None = None
+        self._saved_step = -1
+
+    # --- when -----------------------------------------------------------------------------------
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        loop = trainer.fit_loop.epoch_loop
+        if loop._should_accumulate():
+            return
+        fetcher = trainer.fit_loop._data_fetcher
+        assert fetcher is not None
+        if trainer.enable_validation and loop._should_check_val_fx(fetcher):
+            return  # after the validation
+        stopping = self.stop is not None and self.stop.requested is not None
+        due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
+        if due or stopping:
+            self._save(trainer)
+        self._stop_if_asked(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        value = trainer.callback_metrics.get(self.monitor)
+        if value is None:
+            raise ValueError(
+                f"callbacks.checkpoint.monitor={self.monitor!r} is not among the metrics: "
+                + ", ".join(sorted(trainer.callback_metrics))
+            )
+        improved = self._improves(float(value))
+        if improved:
+            self.best_value, self.best_step = float(value), trainer.global_step
+        self._save(trainer)
+        if improved:
+            self._keep_best(trainer)
+        self._stop_if_asked(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._saved_step != trainer.global_step:
+            self._save(trainer)
+
+    def _stop_if_asked(self, trainer: pl.Trainer) -> None:
+        if self.stop is not None and self.stop.requested is not None:
+            raise InterruptedRunError(f"{self.stop.requested} after step {trainer.global_step}")
+
+    def _improves(self, value: float) -> bool:
+        if math.isnan(value):
+            return False
+        if self.best_value is None:
+            return True
+        return value < self.best_value if self.mode == "min" else value > self.best_value
+
+    # --- what -----------------------------------------------------------------------------------
+
+    def directory(self, trainer: pl.Trainer) -> Path:
+        return Path(trainer.default_root_dir) / "checkpoints"
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        directory = self.directory(trainer)
+        fresh = directory / ".new.ckpt"
+        trainer.save_checkpoint(fresh)
+        last = directory / LAST
+        if last.exists():
+            last.replace(directory / PREVIOUS)
+        fresh.replace(last)
+        self._saved_step = trainer.global_step
+
+    def _keep_best(self, trainer: pl.Trainer) -> None:
+        directory = self.directory(trainer)
+        copy = directory / ".best.tmp"
+        shutil.copyfile(directory / LAST, copy)
+        copy.replace(directory / BEST)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["config"] = self.config
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_value": self.best_value, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_value = state_dict["best_value"]
+        self.best_step = state_dict["best_step"]

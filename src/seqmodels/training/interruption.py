@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM as a wish to stop at the next step boundary, where a checkpoint is exact."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class InterruptedRunError(Exception):
+    """The run stopped because it was asked to; its checkpoint is written."""
+
+
+class StopRequest:
+    """A context in which SIGINT and SIGTERM set `requested`; a second SIGINT stops at once."""
+
+    def __init__(self) -> None:
+        self.requested: str | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self.requested is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = name
+        print(
+            f"\nseqmodels: {name}: stopping after this step (or the running validation) with a "
+            "checkpoint; Ctrl-C again stops at once",
+            file=sys.stderr,
+            flush=True,
+        )

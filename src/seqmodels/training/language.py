@@ -1,0 +1,69 @@
+"""Language modelling: predict every next token."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+from torch import nn
+
+from seqmodels.data.base import IGNORE, SequenceBatch
+from seqmodels.data.vocabulary import Vocabulary
+from seqmodels.training.clipping import Clip
+from seqmodels.training.schedules import Schedule
+from seqmodels.training.task import OptimizerFactory, SequenceTask, Stage, StepResult
+
+SPLITS: dict[Stage, str] = {"train": "train", "val": "valid", "test": "test"}
+
+
+class TokenData(Protocol):
+    """What a language model needs to know of its text."""
+
+    vocabulary: Vocabulary
+
+    def characters_per_token(self, split: str) -> float:
+        """Mean length of a token of this split in characters of the original text."""
+
+
+class LanguageModelling(SequenceTask):
+    """Mean negative log-likelihood of the next token, −log p(x_{t+1} | x_{1..t}), in nats.
+
+    Reports the loss (nats per token), perplexity exp(loss), and bits per character of the original
+    text: loss / ln 2 times tokens per character.
+
+    Args:
+        model: gives logits (B, T, V).
+        optimizer, schedule, clip, carry_state: see `SequenceTask`.
+        data: the text, for the characters that a token stands for and the vocabulary.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: OptimizerFactory,
+        schedule: Schedule,
+        clip: Clip,
+        data: TokenData,
+        carry_state: bool = True,
+    ) -> None:
+        super().__init__(
+            model, optimizer=optimizer, schedule=schedule, clip=clip, carry_state=carry_state
+        )
+        self.data = data
+
+    def step(self, batch: SequenceBatch, state: Any) -> StepResult:
+        logits, state = self.model(batch.inputs, state, batch.lengths)  # (B, T, V)
+        loss = nn.functional.cross_entropy(
+            logits.flatten(0, 1),  # (B·T, V)
+            batch.targets.flatten(),
+            ignore_index=IGNORE,
+        )
+        return StepResult(loss, (batch.targets != IGNORE).sum(), state)
+
+    def metrics(self, stage: Stage, loss: float) -> dict[str, float]:
+        return {
+            "loss": loss,
+            "perplexity": math.exp(loss) if loss < 700.0 else math.inf,
+            "bits_per_character": loss / math.log(2.0) / self.data.characters_per_token(SPLITS[stage]),
+        }

@@ -1,0 +1,97 @@
+"""Lightning's Trainer, set up for a run or for an evaluation."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+
+from seqmodels.config import instantiate
+from seqmodels.runs import Record
+from seqmodels.training.callbacks.checkpoint import Checkpoint
+from seqmodels.training.callbacks.final_validation import FinalValidation
+from seqmodels.training.callbacks.progress import ProgressDisplay
+from seqmodels.training.callbacks.step_log import StepLog
+from seqmodels.training.checkpoints import AtomicCheckpointIO
+from seqmodels.training.interruption import StopRequest
+from seqmodels.training.recording import RecordLogger
+
+# Advice of Lightning's that does not apply: batches are slices of a tensor, steps are logged by us.
+NOT_FOR_US = (
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
+    r"The '\w+' does not have many workers",
+    r"Checkpoint directory .* exists and is not empty",
+    r"You called `self.log\(.*\)` in your `on_(validation|test)_epoch_end` but have no logger",
+)
+
+
+def quiet_lightning() -> None:
+    """Keeps Lightning's announcements and inapplicable advice away; its real warnings stay."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in NOT_FOR_US:
+        warnings.filterwarnings("ignore", message)
+
+
+def build_trainer(
+    cfg: DictConfig,
+    plain: dict[str, Any],
+    run_dir: Path,
+    record: Record,
+    *,
+    stop: StopRequest,
+    resume_step: int | None,
+) -> pl.Trainer:
+    """The Trainer of a training run, with its loggers and callbacks."""
+    quiet_lightning()
+    t = cfg.trainer
+    callbacks: list[pl.Callback] = [FinalValidation(), StepLog(t.log_every_n_steps)]
+    if t.enable_progress_bar:
+        callbacks.append(ProgressDisplay())
+    callbacks += [instantiate(node) for node in cfg.callbacks.values()]
+    checkpoints = [c for c in callbacks if isinstance(c, Checkpoint)]
+    for checkpoint in checkpoints:
+        checkpoint.stop, checkpoint.config = stop, plain
+    loggers: list[Logger] = [RecordLogger(run_dir, record)]
+    for node in cfg.logger.values():
+        logger = instantiate(node)
+        # A factory wants to know where the run is.
+        loggers.append(
+            logger(run_dir=run_dir, resume_step=resume_step)
+            if node.get("_partial_", False)
+            else logger
+        )
+    # An interval in batches counts on from epoch to epoch; a share belongs to its epoch.
+    in_batches = isinstance(t.val_check_interval, int)
+    return pl.Trainer(
+        max_steps=t.max_steps,
+        max_epochs=-1 if t.max_epochs is None else t.max_epochs,
+        max_time=t.max_time,
+        accelerator=t.accelerator,
+        devices=t.devices,
+        strategy=t.strategy,
+        precision=t.precision,
+        accumulate_grad_batches=t.accumulate_grad_batches,
+        val_check_interval=t.val_check_interval,
+        check_val_every_n_epoch=None if in_batches else 1,
+        limit_train_batches=t.limit_train_batches,
+        limit_val_batches=t.limit_val_batches,
+        limit_test_batches=t.limit_test_batches,
+        log_every_n_steps=t.log_every_n_steps,
+        deterministic=t.deterministic,
+        detect_anomaly=t.detect_anomaly,
+        enable_progress_bar=False,  # ours is a callback
+        enable_model_summary=False,
+        enable_checkpointing=bool(checkpoints),
+        num_sanity_val_steps=0,
+        default_root_dir=run_dir,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        use_distributed_sampler=False,
+    )

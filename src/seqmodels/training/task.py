@@ -1,0 +1,278 @@
+"""What every way of training has in common: the step, clipping, schedule, carried state, metrics."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from seqmodels.data.base import SequenceBatch
+from seqmodels.training.clipping import Clip, Clipped
+from seqmodels.training.schedules import Horizon, Schedule
+from seqmodels.training.state import (
+    Mean,
+    detach,
+    load_random_state,
+    plain_state,
+    random_state,
+    restore_state,
+)
+
+Stage = Literal["train", "val", "test"]
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class DivergedError(RuntimeError):
+    """The loss or the gradient became NaN or infinite."""
+
+
+class StepResult(NamedTuple):
+    loss: Tensor  # mean over the predictions of the batch, in nats
+    count: Tensor  # () int64: how many predictions that were
+    state: Any  # what the model carries to the next chunk
+
+
+class SequenceTask(pl.LightningModule, ABC):
+    """Trains a model on batches of sequences.
+
+    A task says what the loss of a batch is (`step`) and which metrics follow from it (`metrics`);
+    this class does the rest. All that a step changes is part of the checkpoint, so that a resumed
+    run goes on bit for bit.
+
+    Args:
+        model: called as model(inputs, state, lengths) -> (outputs, state).
+        optimizer: called with the parameters.
+        schedule: of the learning rate.
+        clip: what happens to the gradient before the update.
+        carry_state: each batch starts from the final state of the one before (truncated BPTT);
+            the first of an epoch from the initial state.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: OptimizerFactory,
+        schedule: Schedule,
+        clip: Clip,
+        carry_state: bool,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.optimizer_factory = optimizer
+        self.schedule = schedule
+        self.clip = clip
+        self.carry_state = carry_state
+        self.record_metrics: Callable[[Mapping[str, float]], None] | None = None
+        self._trained = [p for p in model.parameters() if p.requires_grad]
+        self._scheduler: LRScheduler | ReduceLROnPlateau | None = None
+        self._carried: Any = None
+        self._evaluated: Any = None
+        self._window = Mean()  # training loss since the last logged step
+        self._epoch = Mean()  # training loss since the epoch began
+        self._evaluation = Mean()
+        self._norms: list[Tensor] = []  # one a step, since the last logged step
+        self._engaged: list[Tensor] = []
+        self._last_loss: Tensor | None = None
+        self._restored: dict[str, Any] | None = None
+
+    @abstractmethod
+    def step(self, batch: SequenceBatch, state: Any) -> StepResult:
+        """Loss of one batch, read from `state` on (None: from the initial state)."""
+
+    @abstractmethod
+    def metrics(self, stage: Stage, loss: float) -> dict[str, float]:
+        """What is reported for a mean loss of so many nats; keys without the stage's name."""
+
+    # --- training -------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Optimizer:
+        optimizer = self.optimizer_factory(self._trained)
+        self.trainer.fit_loop.setup_data()  # or the number of batches would not be known yet
+        total = self.trainer.estimated_stepping_batches
+        batches = self.trainer.num_training_batches
+        horizon = Horizon(
+            total_steps=int(total) if math.isfinite(total) else None,
+            steps_per_epoch=math.ceil(batches / self.trainer.accumulate_grad_batches),
+        )
+        self._scheduler = self.schedule.build(optimizer, horizon)
+        return optimizer
+
+    def on_train_start(self) -> None:
+        if self._restored is not None:
+            self._resume(self._restored)
+            self._restored = None
+
+    def on_train_epoch_start(self) -> None:
+        # Not reached when a run resumes in the middle of an epoch: the state is carried then.
+        self._carried = None
+        self._epoch = Mean()
+
+    def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
+        result = self.step(batch, self._carried)
+        if self.carry_state:
+            self._carried = detach(result.state)
+        self._window.add(result.loss, result.count)
+        self._epoch.add(result.loss, result.count)
+        self._last_loss = result.loss.detach()
+        return result.loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # Lightning calls this once per update, after accumulation and after unscaling.
+        clipped = self.clip(self._trained)
+        self._norms.append(clipped.norm.detach())
+        self._engaged.append(clipped.engaged)
+        if clipped.norm.device.type == "cpu":
+            self._refuse_divergence(clipped)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        optimizer.step(closure=optimizer_closure)
+        # Here and not in a hook after the batch, so that a checkpoint of this step contains it.
+        if self.schedule.interval == "step" and isinstance(self._scheduler, LRScheduler):
+            self._scheduler.step()
+
+    def _refuse_divergence(self, clipped: Clipped) -> None:
+        assert self._last_loss is not None
+        loss, norm = float(self._last_loss), float(clipped.norm)
+        scaled = self.trainer.precision == "16-mixed"  # the loss scaler itself skips such updates
+        if not math.isfinite(loss) or not (math.isfinite(norm) or scaled):
+            raise DivergedError(
+                f"the loss became {loss} at step {self.trainer.global_step + 1}; the gradient norm was "
+                f"{norm}. Lower optimizer.lr or clip harder (clip=norm clip.max_norm=…)"
+            )
+
+    def take_window(self) -> dict[str, float]:
+        """Metrics of the steps since the last call, which this forgets."""
+        norms, engaged = torch.stack(self._norms), torch.stack(self._engaged)
+        if norms.device.type != "cpu":  # on a CPU every step was checked
+            self._refuse_divergence(Clipped(norms.sum(), engaged[-1]))
+        values = {f"train/{k}": v for k, v in self.metrics("train", self._window.value()).items()}
+        values["train/learning_rate"] = self.learning_rate
+        values["gradient/norm"] = float(norms.mean())
+        values["gradient/norm_max"] = float(norms.max())
+        values["gradient/clipped_share"] = float(engaged.float().mean())
+        self._window, self._norms, self._engaged = Mean(), [], []
+        return values
+
+    @property
+    def window_empty(self) -> bool:
+        return not self._norms
+
+    @property
+    def epoch_loss(self) -> float:
+        """Mean training loss of the present epoch so far."""
+        return self._epoch.value()
+
+    @property
+    def learning_rate(self) -> float:
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    # --- evaluation -----------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        self._start_evaluation()
+
+    def on_test_epoch_start(self) -> None:
+        self._start_evaluation()
+
+    def _start_evaluation(self) -> None:
+        self._evaluated, self._evaluation = None, Mean()
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def test_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def _evaluate(self, batch: SequenceBatch) -> None:
+        result = self.step(batch, self._evaluated)
+        if self.carry_state:
+            self._evaluated = result.state
+        self._evaluation.add(result.loss, result.count)
+
+    def on_validation_epoch_end(self) -> None:
+        loss = self._finish_evaluation("val")
+        if self.schedule.interval == "validation" and isinstance(self._scheduler, ReduceLROnPlateau):
+            self._scheduler.step(loss)
+
+    def on_test_epoch_end(self) -> None:
+        self._finish_evaluation("test")
+
+    def _finish_evaluation(self, stage: Stage) -> float:
+        loss = self._evaluation.value()
+        self._evaluated = None
+        if not math.isfinite(loss):
+            raise DivergedError(f"the {stage} loss is {loss} after step {self.trainer.global_step}")
+        values = {f"{stage}/{k}": v for k, v in self.metrics(stage, loss).items()}
+        # For callbacks that watch a metric; our own loggers are told directly, with the step.
+        self.log_dict(values, logger=False)
+        if self.record_metrics is not None:
+            self.record_metrics(values)
+        return loss
+
+    # --- checkpoints ----------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        assert self._scheduler is not None
+        checkpoint["task"] = {
+            "carried": None if self._carried is None else plain_state(self._carried),
+            "window": self._window.state(),
+            "epoch": self._epoch.state(),
+            "norms": list(self._norms),
+            "engaged": list(self._engaged),
+            "scheduler": plain_scheduler(self._scheduler),
+            "random": random_state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Kept until training starts: the optimiser does not exist yet, and what happens between
+        # may draw random numbers.
+        self._restored = checkpoint["task"]
+
+    def _resume(self, saved: dict[str, Any]) -> None:
+        assert self._scheduler is not None
+        self._scheduler.load_state_dict(saved["scheduler"])
+        self._window.load(saved["window"], self.device)
+        self._epoch.load(saved["epoch"], self.device)
+        self._norms = [norm.to(self.device) for norm in saved["norms"]]
+        self._engaged = [engaged.to(self.device) for engaged in saved["engaged"]]
+        if saved["carried"] is not None:
+            self._carried = self._state_like(saved["carried"])
+        load_random_state(saved["random"])
+
+    def _state_like(self, plain: Any) -> Any:
+        """The plain tuples of a checkpoint in the types of the model's own state."""
+        batch_size = _first_tensor(plain).shape[0]
+        like = next(self.model.parameters())
+        template = self.model.initial_state(batch_size, like)  # type: ignore[operator]
+        return restore_state(template, plain)
+
+
+def plain_scheduler(scheduler: LRScheduler | ReduceLROnPlateau) -> dict[str, Any]:
+    """The scheduler's state without what a checkpoint may not hold (functions) or need not."""
+    return {k: v for k, v in scheduler.state_dict().items() if k != "lr_lambdas"}
+
+
+def _first_tensor(state: Any) -> Tensor:
+    while not isinstance(state, Tensor):
+        state = state[0]
+    return state
