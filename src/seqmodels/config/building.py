@@ -117,13 +117,16 @@ def _apply(cfg: DictConfig, text: str) -> str | None:
     adds = override.is_add() or override.is_force_add()
     if not known and not (adds and isinstance(holder, DictConfig)):
         return f"{key!r} is not a setting{did_you_mean(similar_keys(key, cfg))}"
+    value = None if override.is_delete() else override.value()
+    if known and isinstance(holder[last], DictConfig) and isinstance(value, str):
+        return f"{text}: the options of {key} cannot be chosen for a stored configuration"
     try:
         if override.is_delete():
             OmegaConf.set_struct(cfg, False)
             del holder[last]
             OmegaConf.set_struct(cfg, True)
         else:
-            OmegaConf.update(cfg, key, override.value(), merge=True, force_add=adds)
+            OmegaConf.update(cfg, key, value, merge=True, force_add=adds)
     except OmegaConfBaseException as error:
-        return override_problem(error, key, override.value(), cfg)
+        return override_problem(error, key, value, cfg)
     return None

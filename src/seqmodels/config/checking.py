@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError, closest, did_you_mean
 from .matching import Built, mismatch, show
-from .schema import Config, root_problems
+from .schema import REQUIRED_NODES, root_problems
 from .signatures import TargetError, signature
 
 FLAGS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
@@ -32,8 +32,7 @@ def check(cfg: DictConfig) -> None:
 def check_problems(cfg: DictConfig) -> list[str]:
     """What `check` would raise, problem by problem."""
     problems = list(_walk(cfg, ""))
-    if OmegaConf.get_type(cfg) is Config:
-        problems += _root(cfg)
+    problems += _root(cfg)
     return list(dict.fromkeys(problems))
 
 
@@ -74,9 +73,9 @@ def _missing(path: str, key: str) -> str:
     if key == "_target_":
         group = path.rpartition(".")[0].replace(".", "/")
         return f"{path} is missing: this choice of {group} needs {path}=package.Class"
-    if "." not in path:
+    if path in REQUIRED_NODES:
         return f"{path} is missing: choose one with {path}=NAME"
-    return f"{path} is missing: set {path}=VALUE"
+    return f"{path} is missing: set {path}={'DIR' if path == 'run' else 'VALUE'}"
 
 
 def first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -90,6 +90,8 @@ class _Composer:
                 continue  # which keys there are depends on the option that was not found
             text = str(override.input_line)
             try:
+                if len(overrides) == 1:
+                    raise error
                 cfg = self.compose([*good, text])
                 good.append(text)
             except COMPOSE_ERRORS as one:
@@ -118,7 +120,8 @@ class _Composer:
                 if isinstance(value, str) and value in options:
                     found.append(f"{override.input_line}: write {group}={value}")
                 else:
-                    found.append(translation.option_problem(group, value, options))
+                    text = str(override.input_line)
+                    found.append(translation.option_problem(text, group, value, options))
         return found
 
     def _parse(self, overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
@@ -151,7 +154,7 @@ class _Composer:
             if not isinstance(value, str | list) or (
                 isinstance(value, str) and value not in options
             ):
-                return translation.option_problem(key, value, options)
+                return translation.option_problem(str(override.input_line), key, value, options)
             problem = self._describe(error, cfg)
             return problem if ".yaml" in problem else f"{override.input_line}: {problem}"
         if "/" in key:
@@ -181,6 +184,10 @@ class _Composer:
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
             mark = error.problem_mark
             return f"{mark.name}, line {mark.line + 1}: not YAML: {error.problem}"
+        if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
+            group, _, name = str(error.missing_cfg_file).rpartition("/")
+            asked = f"a defaults list asks for {group}={name}"
+            return translation.option_problem(asked, group, name, self.groups.get(group, []))
         text = str(error).split("\nConfig search path:")[0]
         return " ".join(text.split()) or type(error).__name__
 

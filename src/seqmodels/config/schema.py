@@ -52,8 +52,8 @@ class Config:
     task: Any = MISSING
     init: Any = None
     optimizer: Any = MISSING
-    scheduler: Any = None
-    clip: Any = None
+    scheduler: Any = MISSING
+    clip: Any = MISSING
     callbacks: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] = field(default_factory=dict)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -63,18 +63,97 @@ class Config:
     resume: bool = False  # continue the run that lies in run_dir
 
 
-REQUIRED_NODES = ("model", "data", "task", "optimizer")
-OPTIONAL_NODES = ("init", "scheduler", "clip")
+REQUIRED_NODES = ("model", "data", "task", "optimizer", "scheduler", "clip")
+OPTIONAL_NODES = ("init",)
 NODE_DICTS = ("callbacks", "logger")
 
 
+@dataclass
+class EvalConfig:
+    """What `seqmodels eval` may be told; the rest comes from the run."""
+
+    run: str = MISSING
+    checkpoint: str = "best"
+    split: str | None = None
+    batch_size: int | None = None
+    accelerator: str = "auto"
+    num_threads: int | None = None
+
+
+@dataclass
+class SampleConfig:
+    """What `seqmodels sample` may be told."""
+
+    run: str = MISSING
+    checkpoint: str = "best"
+    prompt: str | None = None
+    length: int = 500
+    num_samples: int = 1
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+    num_threads: int | None = None
+
+
+SCHEMAS = {"schema": Config, "eval_schema": EvalConfig, "sample_schema": SampleConfig}
+
+
 def register() -> None:
-    """Make the root known to Hydra as `schema`, which comes first in train.yaml's defaults."""
-    ConfigStore.instance().store(name="schema", node=Config)
+    """Make the roots known to Hydra; a schema comes first in the defaults of its YAML file."""
+    for name, node in SCHEMAS.items():
+        ConfigStore.instance().store(name=name, node=node)
 
 
 def root_problems(cfg: DictConfig) -> Iterator[str]:
-    """Unknown names, ranges and contradictions of the typed root."""
+    """Unknown names, ranges and contradictions of a typed root; nothing for any other."""
+    kind = OmegaConf.get_type(cfg)
+    if kind is Config:
+        yield from _train_problems(cfg)
+    elif kind in (EvalConfig, SampleConfig):
+        yield from _unknown(cfg, kind, "")
+        yield from _one_of(cfg, "checkpoint", ("best", "last"))
+        yield from _positive(cfg, "", "num_threads", (None,))
+    if kind is EvalConfig:
+        if cfg.split is not None:
+            yield from _one_of(cfg, "split", ("train", "valid", "test"))
+        yield from _positive(cfg, "", "batch_size", (None,))
+        yield from _one_of(cfg, "accelerator", ACCELERATORS)
+    if kind is SampleConfig:
+        yield from _positive(cfg, "", "length", ())
+        yield from _positive(cfg, "", "num_samples", ())
+        yield from _positive(cfg, "", "top_k", (None,))
+        yield from _seed(cfg)
+        if not 0.0 <= cfg.temperature < float("inf"):
+            yield f"temperature: expected a number >= 0, got {cfg.temperature}"
+        if cfg.top_p is not None and not 0.0 < cfg.top_p <= 1.0:
+            yield f"top_p: expected a probability in (0, 1] or null, got {cfg.top_p}"
+
+
+def _seed(cfg: DictConfig) -> Iterator[str]:
+    if not 0 <= cfg.seed < 2**32:
+        yield f"seed: expected 0 <= seed < 2^32, got {cfg.seed}"
+
+
+def _one_of(
+    node: DictConfig, name: str, allowed: tuple[str, ...], prefix: str = ""
+) -> Iterator[str]:
+    if node[name] not in allowed:
+        names = ", ".join(map(repr, allowed))
+        near = did_you_mean(closest(node[name], allowed, 1))
+        yield f"{prefix}{name}: expected one of {names}; got {node[name]!r}{near}"
+
+
+def _positive(
+    node: DictConfig, prefix: str, name: str, also: tuple[int | None, ...]
+) -> Iterator[str]:
+    value = node[name]
+    if value not in also and (value is None or value < 1):
+        extra = "".join(f" or {_show(other)}" for other in also)
+        yield f"{prefix}{name}: expected at least 1{extra}, got {_show(value)}"
+
+
+def _train_problems(cfg: DictConfig) -> Iterator[str]:
     yield from _unknown(cfg, Config, "")
     for name in (*REQUIRED_NODES, *OPTIONAL_NODES):
         if name in cfg and not OmegaConf.is_missing(cfg, name):
@@ -82,10 +161,8 @@ def root_problems(cfg: DictConfig) -> Iterator[str]:
     for group in NODE_DICTS:
         for name, node in (cfg.get(group) or {}).items():
             yield from _node_problems(node, f"{group}.{name}", required=False)
-    if not 0 <= cfg.seed < 2**32:
-        yield f"seed: expected 0 <= seed < 2^32, got {cfg.seed}"
-    if cfg.num_threads is not None and cfg.num_threads < 1:
-        yield f"num_threads: expected at least 1, or null for torch's choice, got {cfg.num_threads}"
+    yield from _seed(cfg)
+    yield from _positive(cfg, "", "num_threads", (None,))
     if cfg.run_dir is not None and not cfg.run_dir.strip():
         yield "run_dir: expected the path of a folder, got an empty name"
     if cfg.resume and cfg.run_dir is None:
@@ -107,7 +184,7 @@ def _node_problems(node: Any, path: str, *, required: bool) -> Iterator[str]:
         return
     if not isinstance(node, DictConfig) or "_target_" not in node.keys():  # noqa: SIM118
         got = "a mapping without it" if isinstance(node, DictConfig) else _show(node)
-        hint = f"; to choose an option write {path}=NAME" if required else ""
+        hint = f"; choose an option with {path}=NAME" if required else ""
         yield f"{path}: expected a mapping with _target_, got {got}{hint}"
 
 
@@ -116,26 +193,18 @@ def _show(value: Any) -> str:
 
 
 def _trainer_problems(t: DictConfig) -> Iterator[str]:
-    def positive(name: str, also: tuple[int | None, ...]) -> Iterator[str]:
-        value = t[name]
-        if value not in also and (value is None or value < 1):
-            extra = "".join(f" or {_show(other)}" for other in also)
-            yield f"trainer.{name}: expected at least 1{extra}, got {value}"
-
-    yield from positive("max_steps", (-1,))
-    yield from positive("max_epochs", (-1, None))
-    yield from positive("accumulate_grad_batches", ())
-    yield from positive("check_val_every_n_epoch", (None,))
-    yield from positive("log_every_n_steps", ())
+    where = "trainer."
+    yield from _positive(t, where, "max_steps", (-1,))
+    yield from _positive(t, where, "max_epochs", (-1, None))
+    yield from _positive(t, where, "accumulate_grad_batches", ())
+    yield from _positive(t, where, "check_val_every_n_epoch", (None,))
+    yield from _positive(t, where, "log_every_n_steps", ())
     if t.max_time is not None and not re.fullmatch(r"\d+:[0-2]?\d:[0-5]?\d:[0-5]?\d", t.max_time):
         yield f"trainer.max_time: expected DD:HH:MM:SS such as 00:00:10:00, got {t.max_time!r}"
-    if t.max_steps == -1 and t.max_epochs is None and t.max_time is None:
+    if t.max_steps == -1 and t.max_epochs in (None, -1) and t.max_time is None:
         yield "trainer: nothing ends the run: set trainer.max_steps, max_epochs or max_time"
-    for name, allowed in (("accelerator", ACCELERATORS), ("precision", PRECISIONS)):
-        if t[name] not in allowed:
-            names = ", ".join(map(repr, allowed))
-            near = did_you_mean(closest(t[name], allowed, 1))
-            yield f"trainer.{name}: expected one of {names}; got {t[name]!r}{near}"
+    yield from _one_of(t, "accelerator", ACCELERATORS, where)
+    yield from _one_of(t, "precision", PRECISIONS, where)
     if not _devices(t.devices):
         yield (
             "trainer.devices: expected a number of devices >= 1, a list of indices, -1 or 'auto', "

@@ -9,150 +9,40 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
-import importlib.util
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, Union
 
 from .signatures import Argument, Signature
+from .sources import (
+    Found,
+    Module,
+    NotThere,
+    UncertainError,
+    bindings_of,
+    dotted_name,
+    lookup,
+    module_of,
+    resolve,
+)
 
-
-class UncertainError(Exception):
-    """The source does not tell."""
-
-
-class NotThere(Exception):
-    """`prefix` is there and holds `candidates`; the name after it is not."""
-
-    def __init__(self, prefix: str, candidates: list[str]) -> None:
-        super().__init__(prefix)
-        self.prefix = prefix
-        self.candidates = candidates
+__all__ = ["NotThere", "UncertainError", "annotation", "signature"]
 
 
 class SomeClass:
     """Stands for a class that was found but not imported: no number or text is an instance."""
 
 
-@dataclass(frozen=True)
-class Module:
-    name: str
-    folder: Path | None  # of a package
-    bindings: dict[str, ast.stmt]
-    complete: bool  # False: star imports or a module __getattr__ may bind more
-
-    @property
-    def package(self) -> str:
-        return self.name if self.folder else self.name.rpartition(".")[0]
-
-    def candidates(self) -> list[str]:
-        public = [name for name in self.bindings if not name.startswith("_")]
-        if self.folder:
-            public += [p.stem for p in self.folder.glob("*.py") if p.stem != "__init__"]
-            public += [p.parent.name for p in self.folder.glob("*/__init__.py")]
-        return public
-
-
-Found = Module | tuple[Module, ast.stmt]
-
-
-def _bindings(body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
-    for stmt in body:
-        if isinstance(stmt, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield stmt.name, stmt
-        elif isinstance(stmt, ast.Import):
-            for alias in stmt.names:
-                yield alias.asname or alias.name.split(".")[0], stmt
-        elif isinstance(stmt, ast.ImportFrom):
-            for alias in stmt.names:
-                yield alias.asname or alias.name, stmt
-        elif isinstance(stmt, ast.Assign):
-            for target in stmt.targets:
-                if isinstance(target, ast.Name):
-                    yield target.id, stmt
-        elif isinstance(stmt, ast.AnnAssign) and isinstance(stmt.target, ast.Name):
-            yield stmt.target.id, stmt
-        elif isinstance(stmt, ast.If):
-            yield from _bindings(stmt.body + stmt.orelse)
-        elif isinstance(stmt, ast.Try):
-            yield from _bindings([*stmt.body, *(s for h in stmt.handlers for s in h.body)])
-
-
-@cache
-def _module(name: str) -> Module | None:
-    parent, _, last = name.rpartition(".")
-    folder = file = None
-    if not parent:
-        spec = importlib.util.find_spec(name)  # of a top-level name: imports nothing
-        if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-            return None
-        file = Path(spec.origin)
-        folder = file.parent if spec.submodule_search_locations else None
-    else:
-        above = _module(parent)
-        if above is None or above.folder is None:
-            return None
-        if (above.folder / last / "__init__.py").is_file():
-            folder = above.folder / last
-            file = folder / "__init__.py"
-        elif (above.folder / f"{last}.py").is_file():
-            file = above.folder / f"{last}.py"
-        else:
-            return None
-    tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
-    bindings: dict[str, ast.stmt] = {}
-    for bound, stmt in _bindings(tree.body):
-        bindings.setdefault(bound, stmt)
-    complete = "*" not in bindings and "__getattr__" not in bindings
-    return Module(name, folder, bindings, complete)
-
-
-def _lookup(module: Module, name: str, seen: frozenset[tuple[str, str]] = frozenset()) -> Found:
-    """What `name` means in `module`, imports followed."""
-    stmt = module.bindings.get(name)
-    if stmt is None or (module.name, name) in seen:
-        submodule = _module(f"{module.name}.{name}") if module.folder else None
-        if submodule is not None:
-            return submodule
-        if not module.complete:
-            raise UncertainError(f"{module.name}.{name}")
-        raise NotThere(module.name, module.candidates())
-    seen = seen | {(module.name, name)}
-    if isinstance(stmt, ast.Import):
-        alias = next(a for a in stmt.names if (a.asname or a.name.split(".")[0]) == name)
-        return _imported(alias.name if alias.asname else name)
-    if isinstance(stmt, ast.ImportFrom):
-        source = stmt.module or ""
-        if stmt.level:
-            parents = module.package.split(".")
-            base = parents[: len(parents) - stmt.level + 1]
-            source = ".".join([*base, source] if source else base)
-        alias = next(a for a in stmt.names if (a.asname or a.name) == name)
-        return _lookup(_imported(source), alias.name, seen)
-    return module, stmt
-
-
-def _imported(name: str) -> Module:
-    module = _module(name)
-    if module is None:
-        raise UncertainError(name)
-    return module
-
-
 def signature(target: str) -> Signature:
     """The signature of the class or function with this dotted name."""
     first, *parts = target.split(".")
-    root = _module(first)
+    root = module_of(first)
     if root is None:
         raise UncertainError(target)
     found: Found = root
     for part in parts:
         if not isinstance(found, Module):
             raise UncertainError(target)
-        found = _lookup(found, part)
+        found = lookup(found, part)
     if isinstance(found, Module):
         raise UncertainError(target)
     module, stmt = found
@@ -179,11 +69,11 @@ NEUTRAL_BASES = {"object", "Protocol", "Generic", "ABC"}
 
 def _init(cls: ast.ClassDef, module: Module) -> tuple[ast.FunctionDef, Module, bool] | None:
     """The constructor of a class: its own or the first inherited one, with its module."""
-    decorators = {_dotted(d).rpartition(".")[2] for d in cls.decorator_list}
-    metaclass = [_dotted(k.value).rpartition(".")[2] for k in cls.keywords]
+    decorators = {dotted_name(d).rpartition(".")[2] for d in cls.decorator_list}
+    metaclass = [dotted_name(k.value).rpartition(".")[2] for k in cls.keywords]
     if not decorators <= HARMLESS_DECORATORS or any(name != "ABCMeta" for name in metaclass):
         raise UncertainError(cls.name)
-    own = dict(_bindings(cls.body))
+    own = dict(bindings_of(cls.body))
     init = own.get("__init__")
     if "__new__" in own or (init is not None and not isinstance(init, ast.FunctionDef)):
         raise UncertainError(cls.name)
@@ -193,37 +83,16 @@ def _init(cls: ast.ClassDef, module: Module) -> tuple[ast.FunctionDef, Module, b
         return init, module, False
     for base in cls.bases:
         expression = base.value if isinstance(base, ast.Subscript) else base
-        dotted = _dotted(expression)
+        dotted = dotted_name(expression)
         if dotted.rpartition(".")[2] in NEUTRAL_BASES:
             continue
-        found = _resolve(dotted, module)
+        found = resolve(dotted, module)
         if isinstance(found, Module) or not isinstance(found[1], ast.ClassDef):
             raise UncertainError(cls.name)
         inherited = _init(found[1], found[0])
         if inherited is not None:
             return inherited[0], inherited[1], True
     return None
-
-
-def _dotted(node: ast.expr) -> str:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        return f"{_dotted(node.value)}.{node.attr}"
-    raise UncertainError(ast.dump(node))
-
-
-def _resolve(dotted: str, module: Module) -> Found:
-    first, *rest = dotted.split(".")
-    try:
-        found = _lookup(module, first)
-        for part in rest:
-            if not isinstance(found, Module):
-                raise UncertainError(dotted)
-            found = _lookup(found, part)
-    except NotThere:
-        raise UncertainError(dotted) from None
-    return found
 
 
 def _read(function: ast.FunctionDef, module: Module, name: str, *, bound: bool) -> Signature:
@@ -269,7 +138,7 @@ def _evaluate(node: ast.expr, module: Module) -> Any:
         return base[tuple(annotation(item, module) for item in inner)]
     if isinstance(node, ast.List):  # the arguments of Callable
         return [annotation(item, module) for item in node.elts]
-    return _named(_dotted(node), module)
+    return _named(dotted_name(node), module)
 
 
 def _named(dotted: str, module: Module) -> Any:
@@ -280,12 +149,12 @@ def _named(dotted: str, module: Module) -> Any:
     source = _standard_library(stmt, first, rest)
     if source is not None:
         return source
-    found = _resolve(dotted, module)
+    found = resolve(dotted, module)
     if isinstance(found, Module):
         raise UncertainError(dotted)
     owner, bound = found
     if isinstance(bound, ast.ClassDef):
-        bases = {_dotted(b.value if isinstance(b, ast.Subscript) else b) for b in bound.bases}
+        bases = {dotted_name(b.value if isinstance(b, ast.Subscript) else b) for b in bound.bases}
         return Any if any(b.endswith(("Enum", "Protocol")) for b in bases) else SomeClass
     if isinstance(bound, ast.Assign | ast.AnnAssign) and bound.value is not None:
         last = dotted.rpartition(".")[2]

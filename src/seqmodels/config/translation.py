@@ -98,12 +98,12 @@ def file_problem(error: BaseException, cfg: DictConfig | None) -> str | None:
     return f"{name}.yaml: {key}: {str(cause).strip().splitlines()[0]}"
 
 
-def option_problem(group: str, value: Any, options: list[str]) -> str:
-    """Why a group has no such option."""
+def option_problem(text: str, group: str, value: Any, options: list[str]) -> str:
+    """Why a group has no such option; `text` asked for it."""
     name = value if isinstance(value, str) else show(value)
     near = did_you_mean(closest(name, options, 1))
     if value is None and "none" in options:
         near = f" (did you mean {group}=none?)"
     first = closest(name, options)
     listed = ", ".join(first + [o for o in options if o not in first])
-    return f"{group}={name}: the group {group!r} has no option {name!r}{near}; it has: {listed}"
+    return f"{text}: the group {group!r} has no option {name!r}{near}; it has: {listed}"
