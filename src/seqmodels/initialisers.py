@@ -51,8 +51,8 @@ class Uniform:
 class Orthogonal:
     """Each gate's recurrent block orthogonal, times gain; input weights Xavier; biases zero.
 
-    Every H×H block of `weight_hh` is drawn from the Haar measure and multiplied by gain, so that all
-    its singular values are gain. Each gate's block of `weight_ih` is uniform in ±√(6/(I+H)).
+    Every H×H block of `weight_hh` is drawn from the Haar measure and multiplied by gain: all its
+    singular values are gain. Each gate's block of `weight_ih` is uniform in ±√(6/(I+H)).
 
     Args:
         gain: > 0.
@@ -226,5 +226,6 @@ def _set_bias(cell: Cell[Any], gate: str | None, value: Tensor) -> None:
     index = cell.gates.index(gate)
     rows = slice(index * cell.hidden_size, (index + 1) * cell.hidden_size)
     for name, part in (("bias_ih", value), ("bias_hh", torch.zeros(()))):
-        bias = getattr(cell, name)
-        bias[rows] = part.to(bias)
+        bias = getattr(cell, name, None)
+        if bias is not None:
+            bias[rows] = part.to(bias)

@@ -130,7 +130,7 @@ def _segments(
     running, steps = torch.unique_consecutive(keep.sum(1), return_counts=True)
     outputs: list[Tensor] = []
     ended: list[Fields] = []  # the rows that ended at each stretch, shortest sequences first
-    pieces = torch.split(x, steps.tolist())  # type: ignore[no-untyped-call]
+    pieces = torch.split(x, steps.tolist())
     for count, piece in zip(running.tolist(), pieces, strict=True):
         if count < fields[0].shape[0]:
             ended.append([field[count:] for field in fields])

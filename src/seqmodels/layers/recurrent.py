@@ -38,6 +38,10 @@ class Recurrent(nn.Module, Generic[S]):
         self.output_size = cell.output_size
         self.engine_used: str | None = None
 
+    def initial_state(self, batch_size: int, like: Tensor) -> S:
+        """The state before the first step, with the dtype and device of `like`."""
+        return self.cell.initial_state(batch_size, like)
+
     def forward(
         self, x: Tensor, state: S | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, S]:

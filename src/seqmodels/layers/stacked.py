@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -67,7 +67,8 @@ class Stacked(nn.Module):
 
     def initial_state(self, batch_size: int, like: Tensor) -> StackState:
         """The states before the first step, with the dtype and device of `like`."""
-        return tuple(layer.cell.initial_state(batch_size, like) for layer in self.layers)
+        layers = cast(Iterable[Recurrent[Any]], self.layers)
+        return tuple(layer.initial_state(batch_size, like) for layer in layers)
 
     def forward(
         self, x: Tensor, state: StackState | None = None, lengths: Tensor | None = None
