@@ -13,7 +13,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from ..errors import closest, did_you_mean
 
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+STRATEGIES = ("auto", "ddp")
 PRECISIONS = (
     *("32-true", "16-true", "16-mixed", "bf16-true", "bf16-mixed", "64-true"),
     *("transformer-engine", "transformer-engine-float16"),
@@ -28,7 +29,7 @@ class TrainerConfig:
     max_epochs: int | None = None
     max_time: str | None = None  # DD:HH:MM:SS
     accelerator: str = "auto"
-    devices: Any = 1  # how many, a list of indices, or "auto"
+    devices: Any = 1  # 1, or a list with the index of one
     strategy: str = "auto"
     precision: str = "32-true"
     accumulate_grad_batches: int = 1
@@ -204,11 +205,12 @@ def _trainer_problems(t: DictConfig) -> Iterator[str]:
     if t.max_steps == -1 and t.max_epochs in (None, -1) and t.max_time is None:
         yield "trainer: nothing ends the run: set trainer.max_steps, max_epochs or max_time"
     yield from _one_of(t, "accelerator", ACCELERATORS, where)
+    yield from _one_of(t, "strategy", STRATEGIES, where)
     yield from _one_of(t, "precision", PRECISIONS, where)
     if not _devices(t.devices):
         yield (
-            "trainer.devices: expected a number of devices >= 1, a list of indices, -1 or 'auto', "
-            f"got {t.devices!r}"
+            "trainer.devices: expected 1, or the index of one device in a list such as [0] "
+            f"(data and carried state are not divided among several), got {t.devices!r}"
         )
     if t.val_check_interval is not None and not _interval(t.val_check_interval, least=1):
         yield (
@@ -240,5 +242,5 @@ def _interval(value: Any, least: int) -> bool:
 
 def _devices(value: Any) -> bool:
     if OmegaConf.is_list(value):
-        return len(value) > 0 and all(_is_int(index) and index >= 0 for index in value)
-    return value == "auto" or (_is_int(value) and (value >= 1 or value == -1))
+        return len(value) == 1 and _is_int(value[0]) and value[0] >= 0
+    return _is_int(value) and value == 1
