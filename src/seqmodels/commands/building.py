@@ -59,28 +59,25 @@ def user_mistake(error: BaseException) -> UserError:
 
 
 def load_run(
-    run: str, checkpoint: str, change: Callable[[DictConfig], DictConfig] | None = None
-) -> tuple[Path, DictConfig, DataModule, nn.Module, dict[str, Any]]:
-    """A finished, interrupted or running run: directory, config, data, trained model, checkpoint.
+    run_dir: Path, checkpoint: str, change: Callable[[DictConfig], DictConfig]
+) -> tuple[DictConfig, DataModule, nn.Module, dict[str, Any]]:
+    """A finished, interrupted or running run: config, data, trained model, checkpoint.
 
     Args:
-        run: the run's directory.
+        run_dir: the run's directory.
         checkpoint: "best" or "last".
         change: applied to the stored configuration before anything is built.
     """
-    run_dir, _ = existing_run(run)
     path = checkpoint_path(run_dir, checkpoint)
     content = load(path)
-    cfg = stored_config(content, path)
-    if change is not None:
-        cfg = change(cfg)
+    cfg = change(stored_config(content, path))
     try:
         data = build_data(cfg, stored_vocabulary(run_dir))
         model = build_model(cfg, data)
     except USER_MISTAKES as error:
         raise user_mistake(error) from error
     load_weights(model, model_weights(content), path)
-    return run_dir, cfg, data, model, content
+    return cfg, data, model, content
 
 
 def load_generator(run: str, checkpoint: str) -> tuple[nn.Module, Vocabulary]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,12 @@ from omegaconf import DictConfig
 
 from seqmodels.config import apply_overrides, check, compose, instantiate, to_plain
 from seqmodels.errors import UserError
-from seqmodels.runs import finite, now
+from seqmodels.runs import existing_run, finite, now
 
 if TYPE_CHECKING:
     from seqmodels.data.base import DataModule
+
+STAGES = {"train": "train", "valid": "val", "test": "test"}  # as the metrics are named
 
 
 def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
@@ -41,9 +44,14 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     from seqmodels.commands import building
 
     building.set_threads(cfg.num_threads)
-    run_dir, run_cfg, data, model, content = building.load_run(cfg.run, cfg.checkpoint, change)
+    run_dir, record = existing_run(cfg.run)
+    run_cfg, data, model, content = building.load_run(run_dir, cfg.checkpoint, change)
     split, loader = _choose(data, cfg.split)
+    described = data.describe()
     print(f"{run_dir}, {cfg.checkpoint} checkpoint (step {content['global_step']}), {split} split")
+    print(f"data: {described['summary']}, streams of {loader.inputs.shape[0]}")
+    if not of_run and described["digest"] != (record["data"] or {}).get("digest"):
+        print("seqmodels: the data changed since the run was trained", file=sys.stderr)
 
     import lightning.pytorch as pl
 
@@ -67,10 +75,14 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
         enable_model_summary=False,
         default_root_dir=run_dir,
     )
-    # Validation and test are one computation; the stage names the split's own statistics.
     measure = trainer.test if split == "test" else trainer.validate
-    measured = measure(task, loader, verbose=False)[0]
-    metrics = {f"{split}/{name.partition('/')[2]}": value for name, value in measured.items()}
+    told: dict[str, float] = {}
+    task.record_metrics = told.update
+    measure(task, loader, verbose=False)
+    stage = STAGES[split]
+    loss = next(value for name, value in told.items() if name.endswith("/loss"))
+    # Again by the split's own statistics: Lightning's stages are only two.
+    metrics = {f"{stage}/{name}": value for name, value in task.metrics(stage, loss).items()}
     for name, value in metrics.items():
         print(f"{name:28s} {value:10.4f}")
     row = {
@@ -78,7 +90,7 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
         "checkpoint": cfg.checkpoint,
         "step": int(content["global_step"]),
         "split": split,
-        "data": data.describe()["digest"],
+        "data": described["digest"],
         "overrides": overrides,
         "metrics": finite(metrics),
     }

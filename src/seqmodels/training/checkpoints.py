@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.io import CheckpointIO
 from torch import nn
 
 from seqmodels.errors import UserError
@@ -83,23 +82,3 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Any], path: Path) ->
     if problems:
         raise UserError(f"checkpoint {path} is from another model: it {'; it '.join(problems[:5])}")
     model.load_state_dict(state_dict)
-
-
-class AtomicCheckpointIO(CheckpointIO):
-    """Lightning's way to files, through `save` and `load` above."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
-        save(checkpoint, Path(path))
-
-    def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: Any | None = None,
-        weights_only: bool | None = None,
-    ) -> dict[str, Any]:
-        return load(Path(path))
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        Path(path).unlink(missing_ok=True)

@@ -7,13 +7,14 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from seqmodels.data.base import IGNORE, SequenceBatch
+from seqmodels.data.base import IGNORE, SequenceBatch, Split
+from seqmodels.data.streams import StreamLoader
 from seqmodels.data.vocabulary import Vocabulary
 from seqmodels.training.clipping import Clip
 from seqmodels.training.schedules import Schedule
 from seqmodels.training.task import OptimizerFactory, SequenceTask, Stage, StepResult
 
-SPLITS: dict[Stage, str] = {"train": "train", "val": "valid", "test": "test"}
+SPLITS: dict[Stage, Split] = {"train": "train", "val": "valid", "test": "test"}
 
 
 class TokenData(Protocol):
@@ -21,7 +22,9 @@ class TokenData(Protocol):
 
     vocabulary: Vocabulary
 
-    def characters_per_token(self, split: str) -> float:
+    def train_loader(self) -> StreamLoader: ...
+
+    def characters_per_token(self, split: Split) -> float:
         """Mean length of a token of this split in characters of the original text."""
 
 
@@ -48,7 +51,12 @@ class LanguageModelling(SequenceTask):
         carry_state: bool = True,
     ) -> None:
         super().__init__(
-            model, optimizer=optimizer, schedule=schedule, clip=clip, carry_state=carry_state
+            model,
+            optimizer=optimizer,
+            schedule=schedule,
+            clip=clip,
+            carry_state=carry_state,
+            batches_per_epoch=len(data.train_loader()),
         )
         self.data = data
 

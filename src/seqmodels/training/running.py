@@ -17,7 +17,7 @@ from seqmodels.training.callbacks.checkpoint import Checkpoint
 from seqmodels.training.callbacks.final_validation import FinalValidation
 from seqmodels.training.callbacks.progress import ProgressDisplay
 from seqmodels.training.callbacks.step_log import StepLog
-from seqmodels.training.checkpoints import AtomicCheckpointIO
+from seqmodels.training.checkpoint_io import AtomicCheckpointIO
 from seqmodels.training.interruption import StopRequest
 from seqmodels.training.recording import RecordLogger
 
@@ -26,6 +26,7 @@ NOT_FOR_US = (
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     r"The '\w+' does not have many workers",
     r"Checkpoint directory .* exists and is not empty",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"You called `self.log\(.*\)` in your `on_(validation|test)_epoch_end` but have no logger",
 )
 

@@ -9,11 +9,41 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 
+class Limits(Protocol):
+    """What a Lightning Trainer says about the length of a run."""
+
+    @property
+    def limit_train_batches(self) -> int | float | None: ...
+    @property
+    def accumulate_grad_batches(self) -> int: ...
+    @property
+    def max_steps(self) -> int | None: ...
+    @property
+    def max_epochs(self) -> int | None: ...
+
+
 class Horizon(NamedTuple):
     """What the run knows about its length."""
 
     total_steps: int | None  # optimiser steps in all; None: no step limit was given
     steps_per_epoch: int
+
+    @classmethod
+    def of(cls, limits: Limits, batches_per_epoch: int) -> Horizon:
+        """The horizon under a trainer's limits."""
+        limit = limits.limit_train_batches
+        batches = batches_per_epoch
+        if isinstance(limit, float):
+            batches = int(batches * limit)
+        elif limit is not None:
+            batches = min(batches, limit)
+        steps = max(1, math.ceil(batches / limits.accumulate_grad_batches))
+        ends = []
+        if limits.max_steps is not None and limits.max_steps >= 0:
+            ends.append(limits.max_steps)
+        if limits.max_epochs is not None and limits.max_epochs >= 0:
+            ends.append(limits.max_epochs * steps)
+        return cls(min(ends, default=None), steps)
 
 
 class Schedule(Protocol):

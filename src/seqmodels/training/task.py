@@ -54,6 +54,7 @@ class SequenceTask(pl.LightningModule, ABC):
         clip: what happens to the gradient before the update.
         carry_state: each batch starts from the final state of the one before (truncated BPTT);
             the first of an epoch from the initial state.
+        batches_per_epoch: of the training data.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class SequenceTask(pl.LightningModule, ABC):
         schedule: Schedule,
         clip: Clip,
         carry_state: bool,
+        batches_per_epoch: int,
     ) -> None:
         super().__init__()
         self.model = model
@@ -71,6 +73,7 @@ class SequenceTask(pl.LightningModule, ABC):
         self.schedule = schedule
         self.clip = clip
         self.carry_state = carry_state
+        self.batches_per_epoch = batches_per_epoch
         self.record_metrics: Callable[[Mapping[str, float]], None] | None = None
         self._trained = [p for p in model.parameters() if p.requires_grad]
         self._scheduler: LRScheduler | ReduceLROnPlateau | None = None
@@ -96,13 +99,9 @@ class SequenceTask(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Optimizer:
         optimizer = self.optimizer_factory(self._trained)
-        self.trainer.fit_loop.setup_data()  # or the number of batches would not be known yet
-        total = self.trainer.estimated_stepping_batches
-        batches = self.trainer.num_training_batches
-        horizon = Horizon(
-            total_steps=int(total) if math.isfinite(total) else None,
-            steps_per_epoch=math.ceil(batches / self.trainer.accumulate_grad_batches),
-        )
+        # Not by Lightning's estimate, which sets up the loaders before a resumed run's position in
+        # them is known.
+        horizon = Horizon.of(self.trainer, self.batches_per_epoch)
         self._scheduler = self.schedule.build(optimizer, horizon)
         return optimizer
 
@@ -111,12 +110,11 @@ class SequenceTask(pl.LightningModule, ABC):
             self._resume(self._restored)
             self._restored = None
 
-    def on_train_epoch_start(self) -> None:
-        # Not reached when a run resumes in the middle of an epoch: the state is carried then.
-        self._carried = None
-        self._epoch = Mean()
-
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
+        if batch_idx == 0:
+            # Not in on_train_epoch_start: Lightning leaves that out where a run resumes from a
+            # checkpoint of an epoch's last step.
+            self._carried, self._epoch = None, Mean()
         result = self.step(batch, self._carried)
         if self.carry_state:
             self._carried = detach(result.state)
@@ -239,7 +237,7 @@ class SequenceTask(pl.LightningModule, ABC):
             "epoch": self._epoch.state(),
             "norms": list(self._norms),
             "engaged": list(self._engaged),
-            "scheduler": plain_scheduler(self._scheduler),
+            "scheduler": self._scheduler.state_dict(),
             "random": random_state(),
         }
 
@@ -265,11 +263,6 @@ class SequenceTask(pl.LightningModule, ABC):
         like = next(self.model.parameters())
         template = self.model.initial_state(batch_size, like)  # type: ignore[operator]
         return restore_state(template, plain)
-
-
-def plain_scheduler(scheduler: LRScheduler | ReduceLROnPlateau) -> dict[str, Any]:
-    """The scheduler's state without what a checkpoint may not hold (functions) or need not."""
-    return {k: v for k, v in scheduler.state_dict().items() if k != "lr_lambdas"}
 
 
 def _first_tensor(state: Any) -> Tensor:

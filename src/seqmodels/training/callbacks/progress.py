@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from seqmodels.training.schedules import Horizon
 from seqmodels.training.task import SequenceTask
 
 
@@ -44,8 +45,8 @@ class ProgressDisplay(pl.Callback):
             refresh_per_second=self.refresh_per_second,
         )
         self._progress.start()
-        total = trainer.estimated_stepping_batches
-        known = total if total != float("inf") else None
+        assert isinstance(pl_module, SequenceTask)
+        known = Horizon.of(trainer, pl_module.batches_per_epoch).total_steps
         self._task = self._progress.add_task(
             "training", total=known, completed=trainer.global_step, numbers=""
         )
