@@ -1,4 +1,4 @@
-"""Clipping: what comes out is bounded, what was within bounds is untouched, and the report is true."""
+"""Clipping: what comes out is bounded, what was within bounds is untouched, the report is true."""
 
 from __future__ import annotations
 

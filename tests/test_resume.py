@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import checkpoint, record, rows, train, write_text
 
 from seqmodels.training.callbacks.checkpoint import Checkpoint
 from seqmodels.training.interruption import StopRequest
+from tiny import checkpoint, record, rows, train, write_text
 
 # 3 updates between validations, 4.. a short last chunk, several epochs; dropout and momentum, so
 # that random numbers and the optimiser's state matter; steps that log, validate, both, neither.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def test_cosine_warms_up_and_ends_at_its_final_share() -> None:
     middle = 2.0 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 8 / 16)))
     assert found[12] == pytest.approx(middle)
     assert found[20] == pytest.approx(0.2)
-    assert all(a >= b for a, b in zip(found[4:], found[5:], strict=False))
+    assert all(a >= b for a, b in pairwise(found[4:]))
 
 
 def test_cosine_needs_an_end() -> None:

@@ -70,7 +70,7 @@ def now() -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that the package runs from, "+changes" if it differs; else None."""
+    """The commit of the checkout that the package runs from, "+changes" if it differs, or None."""
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
@@ -115,8 +115,6 @@ def create_run_dir(requested: str | None, name: str, *, resume: bool) -> Path:
         stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         return _create_numbered(Path("outputs"), f"{stamp}_{name}")
     path = Path(requested).expanduser()
-    if path.exists() and not path.is_dir():
-        raise UserError(f"run_dir={requested} is a file; give a directory that does not exist yet")
     refuse_occupied(path, resume=resume)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -130,7 +128,9 @@ def create_run_dir(requested: str | None, name: str, *, resume: bool) -> Path:
 
 def refuse_occupied(path: Path, *, resume: bool) -> None:
     """Raises UserError where `path` holds something that a new run would mix with or overwrite."""
-    if not path.is_dir():
+    if path.exists() and not path.is_dir():
+        raise UserError(f"run_dir={path} is a file; give a directory that does not exist yet")
+    if not path.exists():
         return
     record = read_record(path)
     if record is not None:

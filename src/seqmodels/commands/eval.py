@@ -34,9 +34,7 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     def change(stored: DictConfig) -> DictConfig:
         changed = apply_overrides(to_plain(stored), of_run)
         if cfg.batch_size is not None:
-            changed = apply_overrides(
-                to_plain(changed), [f"data.eval_batch_size={cfg.batch_size}"]
-            )
+            changed = apply_overrides(to_plain(changed), [f"data.eval_batch_size={cfg.batch_size}"])
         changed.trainer.accelerator = cfg.accelerator
         check(changed)
         return changed

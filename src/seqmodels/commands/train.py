@@ -128,12 +128,19 @@ class _Run:
             except BaseException as error:
                 if self.resumed is None and not existed:
                     shutil.rmtree(self.run_dir, ignore_errors=True)
-                if isinstance(error, (ValueError, OSError)):
-                    from seqmodels.commands.building import user_mistake
-
-                    raise user_mistake(error) from error
+                self._refuse_mistakes(error)
                 raise
             return self._train(stop)
+
+    @staticmethod
+    def _refuse_mistakes(error: BaseException) -> None:
+        """Raises a UserError where a setting was wrong that only Lightning could tell."""
+        from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+        from seqmodels.commands.building import USER_MISTAKES, user_mistake
+
+        if isinstance(error, (*USER_MISTAKES, MisconfigurationException)):
+            raise user_mistake(error) from error
 
     def _name(self) -> str:
         cell = self.plain["model"].get("cell", {}).get("_target_", "model").rpartition(".")[2]

@@ -19,7 +19,9 @@ class TokenEmbedding(nn.Module):
     def __init__(self, num_tokens: int, *, size: int = 128, dropout: float = 0.0) -> None:
         super().__init__()
         if num_tokens < 1 or size < 1:
-            raise ValueError(f"an embedding needs num_tokens >= 1 and size >= 1, got {num_tokens} and {size}")
+            raise ValueError(
+                f"an embedding needs num_tokens >= 1 and size >= 1, got {num_tokens} and {size}"
+            )
         self.num_tokens = num_tokens
         self.output_size = size
         self.weight = nn.Parameter(Tensor(num_tokens, size))
@@ -33,7 +35,8 @@ class TokenEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         if ids.is_floating_point() or ids.dim() != 2:
             raise ValueError(
-                f"expected token ids of shape (B, T) and an integer type, got {tuple(ids.shape)} {ids.dtype}"
+                "expected token ids of shape (B, T) and an integer type, got "
+                f"{tuple(ids.shape)} {ids.dtype}"
             )
         # Looked up time-major, so that the backbone's one transposition to (T, B, E) costs no copy.
         vectors = nn.functional.embedding(ids.t(), self.weight)  # (T, B, E)

@@ -52,7 +52,9 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_newest(directory: Path, report: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
+def load_newest(
+    directory: Path, report: Callable[[str], None]
+) -> tuple[Path, dict[str, Any]] | None:
     """The last checkpoint that can be read, and its content; None where there is none.
 
     Args:

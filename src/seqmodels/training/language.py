@@ -70,8 +70,9 @@ class LanguageModelling(SequenceTask):
         return StepResult(loss, (batch.targets != IGNORE).sum(), state)
 
     def metrics(self, stage: Stage, loss: float) -> dict[str, float]:
+        bits = loss / math.log(2.0)
         return {
             "loss": loss,
             "perplexity": math.exp(loss) if loss < 700.0 else math.inf,
-            "bits_per_character": loss / math.log(2.0) / self.data.characters_per_token(SPLITS[stage]),
+            "bits_per_character": bits / self.data.characters_per_token(SPLITS[stage]),
         }

@@ -105,7 +105,7 @@ class TensorBoard(TensorBoardLogger):
     def log_result(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """The hyper-parameters beside the final metrics, on the HPARAMS page."""
         final = {f"final/{name}": value for name, value in metrics.items()}
-        self.log_hyperparams(flat(config), final)  # type: ignore[arg-type]
+        self.log_hyperparams(flat(config), final)
 
     def save(self) -> None:
         """Flushes; config.yaml already holds what Lightning would write into an hparams.yaml."""

@@ -26,6 +26,7 @@ NOT_FOR_US = (
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     r"The '\w+' does not have many workers",
     r"Checkpoint directory .* exists and is not empty",
+    r"You defined a `validation_step` but have no `val_dataloader`",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"You called `self.log\(.*\)` in your `on_(validation|test)_epoch_end` but have no logger",
 )

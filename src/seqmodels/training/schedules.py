@@ -64,7 +64,7 @@ class ConstantSchedule:
 
 
 class CosineSchedule:
-    """Linear warm-up, then half a cosine from 1 to `final` times the learning rate at the last step.
+    """Linear warm-up, then half a cosine from the full rate to `final` times it at the last step.
 
     With w warm-up steps of N in all, the factor at step s is (s + 1) / w for s < w, then
     final + (1 − final) · (1 + cos(π (s − w) / (N − w))) / 2 (Loshchilov & Hutter 2017,
@@ -100,7 +100,9 @@ class CosineSchedule:
                 "trainer.max_epochs"
             )
         if self.warmup_steps >= total:
-            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below the run's {total} steps")
+            raise ValueError(
+                f"warmup_steps ({self.warmup_steps}) must be below the run's {total} steps"
+            )
         return LambdaLR(optimizer, lambda step: self.factor(step, total))
 
 

@@ -1,4 +1,4 @@
-"""What every way of training has in common: the step, clipping, schedule, carried state, metrics."""
+"""What every way of training has in common: step, clipping, schedule, carried state, metrics."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DivergedError(RuntimeError):
 
 class StepResult(NamedTuple):
     loss: Tensor  # mean over the predictions of the batch, in nats
-    count: Tensor  # () int64: how many predictions that were
+    predictions: Tensor  # () int64: how many there were
     state: Any  # what the model carries to the next chunk
 
 
@@ -118,8 +118,8 @@ class SequenceTask(pl.LightningModule, ABC):
         result = self.step(batch, self._carried)
         if self.carry_state:
             self._carried = detach(result.state)
-        self._window.add(result.loss, result.count)
-        self._epoch.add(result.loss, result.count)
+        self._window.add(result.loss, result.predictions)
+        self._epoch.add(result.loss, result.predictions)
         self._last_loss = result.loss.detach()
         return result.loss
 
@@ -154,8 +154,8 @@ class SequenceTask(pl.LightningModule, ABC):
         scaled = self.trainer.precision == "16-mixed"  # the loss scaler itself skips such updates
         if not math.isfinite(loss) or not (math.isfinite(norm) or scaled):
             raise DivergedError(
-                f"the loss became {loss} at step {self.trainer.global_step + 1}; the gradient norm was "
-                f"{norm}. Lower optimizer.lr or clip harder (clip=norm clip.max_norm=…)"
+                f"the loss became {loss} at step {self.trainer.global_step + 1}; the gradient norm "
+                f"was {norm}. Lower optimizer.lr or clip harder (clip=norm clip.max_norm=…)"
             )
 
     def take_window(self) -> dict[str, float]:
@@ -205,12 +205,13 @@ class SequenceTask(pl.LightningModule, ABC):
         result = self.step(batch, self._evaluated)
         if self.carry_state:
             self._evaluated = result.state
-        self._evaluation.add(result.loss, result.count)
+        self._evaluation.add(result.loss, result.predictions)
 
     def on_validation_epoch_end(self) -> None:
         loss = self._finish_evaluation("val")
-        if self.schedule.interval == "validation" and isinstance(self._scheduler, ReduceLROnPlateau):
-            self._scheduler.step(loss)
+        scheduler = self._scheduler  # None where a finished model is only measured
+        if self.schedule.interval == "validation" and isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(loss)
 
     def on_test_epoch_end(self) -> None:
         self._finish_evaluation("test")
