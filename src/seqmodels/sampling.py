@@ -45,9 +45,7 @@ def choose_next(
     return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(-1)
 
 
-def check_sampling(
-    length: int, temperature: float, top_k: int | None, top_p: float | None
-) -> None:
+def check_sampling(length: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
     """Raises ValueError where a setting is out of its range."""
     if length < 1:
         raise ValueError(f"length must be >= 1, got {length}")
@@ -95,9 +93,7 @@ def stream(
             last = logits[:, -1].float()  # (B, V)
             if exclude:
                 last[:, list(exclude)] = -torch.inf
-            chosen = choose_next(
-                last, generator, temperature=temperature, top_k=top_k, top_p=top_p
-            )
+            chosen = choose_next(last, generator, temperature=temperature, top_k=top_k, top_p=top_p)
             yield chosen
             tokens = chosen.unsqueeze(1)  # (B, 1)
     finally:

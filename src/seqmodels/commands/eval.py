@@ -53,7 +53,7 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
 
     import lightning.pytorch as pl
 
-    from seqmodels.training.running import quiet_lightning
+    from seqmodels.commands.running import quiet_lightning
 
     quiet_lightning()
     task = instantiate(run_cfg.task)(

@@ -221,7 +221,7 @@ class _Run:
         return task
 
     def _build_trainer(self, stop: StopRequest, resume_step: int | None) -> pl.Trainer:
-        from seqmodels.training.running import build_trainer
+        from seqmodels.commands.running import build_trainer
 
         return build_trainer(
             self.cfg, self.plain, self.run_dir, self.record, stop=stop, resume_step=resume_step

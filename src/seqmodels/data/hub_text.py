@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from seqmodels.data.base import SPLITS
-from seqmodels.data.sources import Source
+from seqmodels.data.sources import Source, has_wildcard, matching_paths
 from seqmodels.data.text import TextStreams
 from seqmodels.data.vocabulary import Level
 
-FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".txt": "text"}
+Format = Literal["parquet", "json", "csv", "text"]
+ENDINGS: dict[str, Format] = {
+    ".parquet": "parquet",
+    ".json": "json",
+    ".jsonl": "json",
+    ".csv": "csv",
+    ".txt": "text",
+}
+USUAL_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+OTHER_NAMES = {"valid": ("valid", "val", "dev", "validation"), "test": ("test", "eval")}
+PROBE_SECONDS = 5.0
 
 
 class HubTextData(TextStreams):
-    """Any data set with a column of text: its rows, a line break between them, are one text.
+    """Any data set with a column of text: its rows, each ended by a line break, are one text.
 
     Args:
-        name: on the hub, such as "Salesforce/wikitext"; or a loader's name ("parquet", "json",
-            "csv", "text") for `data_files`; None: the loader that the files' ending says.
+        name: on the hub, such as "Salesforce/wikitext", or a folder that looks like a set of the
+            hub; None: the local `data_files`.
         config: the set's configuration, such as "wikitext-2-raw-v1".
-        data_files: local files instead of the hub: a path or pattern, a list of them, or one for
-            each split ({train: …, validation: …}).
+        data_files: local files, or files of the set `name`: a path or pattern, a list of them, or
+            one or several for each split ({train: …, validation: …}).
+        format: of local data_files; None: what their ending says.
         text_column: the column to read.
         train_split, valid_split, test_split: names of the set's splits. Where the set has only the
-            first, it is cut by `split`.
+            first, it is cut by `split`; where only validation is missing, that is cut from the
+            training split, by the first two fractions of `split`.
         cache_dir: where `datasets` keeps what it read; None: its own place.
         others: see `TextStreams`.
+
+    The digest is that of the text that was read.
     """
 
     def __init__(
@@ -37,13 +55,14 @@ class HubTextData(TextStreams):
         name: str | None = None,
         config: str | None = None,
         data_files: str | list[str] | dict[str, Any] | None = None,
+        format: Format | None = None,
         text_column: str = "text",
         train_split: str = "train",
         valid_split: str = "validation",
         test_split: str = "test",
         cache_dir: str | None = None,
         level: Level = "char",
-        split: Sequence[float] = (0.9, 0.05, 0.05),
+        split: tuple[float, float, float] = (0.9, 0.05, 0.05),
         batch_size: int = 64,
         seq_len: int = 64,
         eval_batch_size: int = 16,
@@ -65,100 +84,178 @@ class HubTextData(TextStreams):
             min_count=min_count,
             lowercase=lowercase,
         )
-        if name is None and data_files is None:
-            raise ValueError("data=hub_text needs data.name=NAME on the hub, or data.data_files=FILES")
-        self.name = name if name is not None else _loader_for(data_files)
+        if name is None and not data_files:
+            raise ValueError(
+                "data=hub_text needs data.name=NAME on the hub, or data.data_files=FILES"
+            )
+        if name in get_args(Format):
+            raise ValueError(f"data.name={name} is a format: write data.format={name}")
+        if name is not None and format is not None:
+            raise ValueError("data.format is for local data_files; with data.name leave it null")
+        self.name = name
         self.config = config
         self.data_files = data_files
+        self.format: Format | None = format
+        if name is None:
+            self.format = format or format_of(_paths(data_files))
         self.text_column = text_column
-        self.split_names = dict(zip(SPLITS, (train_split, valid_split, test_split), strict=True))
+        names = (train_split, valid_split, test_split)
+        self.split_names = dict(zip(SPLITS, names, strict=True))
         self.cache_dir = cache_dir
 
     def read(self) -> Source:
         loaded = self._load()
-        train = self.split_names["train"]
-        if train not in loaded:
-            raise ValueError(
-                f"{self.name} has no split {train!r}; it has {', '.join(map(str, loaded))}: "
-                "choose with data.train_split=NAME"
-            )
-        texts = {s: self._text(loaded[n], n) for s, n in self.split_names.items() if n in loaded}
-        if list(texts) == ["train"]:
-            texts = {"all": texts["train"]}
+        names = self._present(list(map(str, loaded)))
+        texts = {split: self._text(loaded[name], name) for split, name in names.items()}
         digest = hashlib.sha256()
         for text in texts.values():
             digest.update(text.encode("utf-8"))
-        shown = self.name if self.config is None else f"{self.name} ({self.config})"
-        return Source(texts, [shown], digest.hexdigest())
+        if "valid" not in texts and self.split[1] > 0:
+            whole = "train+valid" if "test" in texts else "all"
+            texts = {whole if split == "train" else split: text for split, text in texts.items()}
+        files = [self._shown()] if self.name is not None else _paths(self.data_files)
+        return Source(texts, files, digest.hexdigest())
+
+    def _shown(self) -> str:
+        if self.name is None:
+            return "data.data_files=" + ",".join(_paths(self.data_files))
+        return self.name if self.config is None else f"{self.name} ({self.config})"
+
+    def _present(self, available: list[str]) -> dict[str, str]:
+        """Which of the wanted splits the set has. A missing one is refused where it looks wrong."""
+        found = {}
+        for split, name in self.split_names.items():
+            if name in available:
+                found[split] = name
+                continue
+            others = [other for other in OTHER_NAMES.get(split, ()) if other in available]
+            if split == "train" or name != USUAL_SPLITS[split] or others:
+                choice = others[0] if others else "NAME"
+                raise ValueError(
+                    f"{self._shown()} has no split {name!r}; it has {', '.join(available)}: "
+                    f"choose with data.{split}_split={choice}"
+                )
+        return found
 
     def _text(self, table: Any, split: str) -> str:
         if self.text_column not in table.column_names:
             raise ValueError(
-                f"{self.name} has no column {self.text_column!r}; it has "
+                f"{self._shown()} has no column {self.text_column!r}; it has "
                 f"{', '.join(table.column_names)}: choose with data.text_column=NAME"
             )
-        rows = table[self.text_column]
         lines = []
-        for number, row in enumerate(rows):
+        for number, row in enumerate(table[self.text_column]):
             if not isinstance(row, str):
                 raise ValueError(
-                    f"{self.name}, split {split}, row {number}: column {self.text_column!r} holds "
-                    f"{type(row).__name__}, expected text"
+                    f"{self._shown()}, split {split}, row {number}: column {self.text_column!r} "
+                    f"holds {type(row).__name__}, expected text"
                 )
             lines.append(row if row.endswith("\n") else row + "\n")
         text = "".join(lines)
         if not text.strip():
-            raise ValueError(f"{self.name}: the split {split} holds no text")
+            raise ValueError(f"{self._shown()}: the split {split} holds no text")
         return text
 
     def _load(self) -> Any:
-        import datasets  # takes a second, and only this kind of data needs it
+        import datasets  # takes seconds, and only this kind of data needs it
 
-        shown = self.data_files if self.data_files is not None else self.name
-        if self.data_files is not None:
-            _refuse_missing(self.data_files)
-        showed_bars = datasets.utils.logging.is_progress_bar_enabled()
-        datasets.utils.logging.disable_progress_bar()
-        try:
-            return datasets.load_dataset(
-                self.name, self.config, data_files=self.data_files, cache_dir=self.cache_dir
-            )
-        except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
-            raise ValueError(
-                f"data.name={self.name}: not found, or the hub cannot be reached ({_first(error)}). "
-                "Give local copies with data.data_files=FILES"
-            ) from error
-        except datasets.exceptions.DatasetsError as error:
-            raise ValueError(f"{shown} cannot be read as {self.name}: {_first(error)}") from error
-        finally:
-            if showed_bars:
-                datasets.utils.logging.enable_progress_bar()
+        offline = False
+        if self.name is None:
+            refuse_missing(_paths(self.data_files))
+        elif not Path(self.name).is_dir():
+            # Or it would try again for half a minute before it gives up.
+            offline = not reachable(datasets.config.HF_ENDPOINT)
+        path = self.name if self.name is not None else self.format
+        with _quiet(offline=offline):
+            try:
+                return datasets.load_dataset(
+                    path, self.config, data_files=self.data_files, cache_dir=self.cache_dir
+                )
+            except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
+                why = (
+                    "the hub cannot be reached, and there is no copy in the cache"
+                    if offline
+                    else _first_line(error)
+                )
+                raise ValueError(
+                    f"data.name={self.name}: {why}. Give local files with data.data_files=FILES"
+                ) from error
+            except (datasets.exceptions.DatasetsError, RuntimeError, ValueError) as error:
+                # RuntimeError: sets that are a script, which `datasets` does not run any more.
+                raise ValueError(f"{self._shown()} cannot be read: {_first_line(error)}") from error
 
 
-def _first(error: BaseException) -> str:
+@contextlib.contextmanager
+def _quiet(*, offline: bool) -> Iterator[None]:
+    """Neither progress bars nor logged errors of `datasets`: what goes wrong is raised."""
+    import datasets
+
+    bars = not datasets.are_progress_bars_disabled()
+    verbosity = datasets.logging.get_verbosity()
+    was_offline = datasets.config.HF_HUB_OFFLINE
+    if bars:
+        datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    datasets.config.HF_HUB_OFFLINE = was_offline or offline
+    try:
+        yield
+    finally:
+        if bars:
+            datasets.enable_progress_bars()
+        datasets.logging.set_verbosity(verbosity)
+        datasets.config.HF_HUB_OFFLINE = was_offline
+
+
+def reachable(url: str) -> bool:
+    """Whether anything answers there, whatever it says."""
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, method="HEAD"), timeout=PROBE_SECONDS
+        ):
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return True
+    except urllib.error.URLError as error:
+        # Other libraries may know certificates that Python's own does not.
+        return isinstance(error.reason, ssl.SSLError)
+    except OSError:
+        return False
+
+
+def _first_line(error: BaseException) -> str:
     cause = error.__cause__ or error
-    return (str(cause).splitlines() or [type(cause).__name__])[0]
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[0] if lines else type(cause).__name__
 
 
-def _paths(data_files: str | Sequence[Any] | Mapping[str, Any]) -> list[str]:
+def _paths(data_files: str | Sequence[Any] | Mapping[str, Any] | None) -> list[str]:
+    if data_files is None:
+        return []
     if isinstance(data_files, str):
         return [data_files]
     items = data_files.values() if isinstance(data_files, Mapping) else data_files
     return [path for item in items for path in _paths(item)]
 
 
-def _refuse_missing(data_files: str | Sequence[Any] | Mapping[str, Any]) -> None:
-    for path in _paths(data_files):
-        if not any(sign in path for sign in "*?[:") and not Path(path).exists():
+def refuse_missing(paths: Sequence[str]) -> None:
+    """Raises FileNotFoundError for the first local path or pattern that finds nothing."""
+    for path in paths:
+        if "://" in path or Path(path).exists():
+            continue
+        if not has_wildcard(path):
             raise FileNotFoundError(f"data.data_files: there is no file {path}")
+        if not matching_paths(path):
+            raise FileNotFoundError(f"data.data_files: no file matches {path}")
 
 
-def _loader_for(data_files: str | Sequence[Any] | Mapping[str, Any] | None) -> str:
-    paths = _paths(data_files or [])
+def format_of(paths: Sequence[str]) -> Format:
+    """The format that the paths' common ending stands for; `.gz` after it does not matter."""
     endings = {Path(path.removesuffix(".gz")).suffix for path in paths}
-    if len(endings) != 1 or (ending := endings.pop()) not in FORMATS:
+    formats = {ENDINGS[ending] for ending in endings if ending in ENDINGS}
+    if len(formats) != 1 or not endings <= ENDINGS.keys():
         raise ValueError(
-            f"data.data_files: the format of {', '.join(paths) or 'no file'} is not clear; use files "
-            f"of one kind ({', '.join(FORMATS)}) or say it with data.name=parquet|json|csv|text"
+            f"data.data_files: the format of {', '.join(paths)} is not clear; use files of one "
+            f"kind ({', '.join(ENDINGS)}) or say it with data.format={'|'.join(get_args(Format))}"
         )
-    return FORMATS[ending]
+    return formats.pop()

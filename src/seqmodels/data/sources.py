@@ -14,20 +14,34 @@ from pathlib import Path
 
 from seqmodels.data.base import SPLITS, Split
 
-SPLIT_NAMES: dict[Split, str] = {"train": "train", "valid": "valid|val|dev", "test": "test"}
+SPLIT_NAMES: dict[Split, str] = {
+    "train": "train",
+    "valid": "valid|validation|val|dev",
+    "test": "test",
+}
+WILDCARDS = "*?["
 
 
 @dataclass(frozen=True)
 class Source:
-    """Text as it was read: one whole to be cut ("all"), or one text for each split."""
+    """Text as it was read.
+
+    Attributes:
+        texts: one text for each split, "train" among them; or "all", one to be cut into the three;
+            or "train+valid", one to be cut into those two, beside "test".
+        files: where it comes from, for the record.
+        digest: SHA-256 of all of it, in order.
+    """
 
     texts: dict[str, str]
     files: list[str]
-    digest: str  # SHA-256 of the bytes of all files, in order
+    digest: str
 
 
 def read_source(path: str | None, *, max_chars: int | None = None) -> Source:
     """Reads a file, all files of a glob pattern, or a folder with a file for each split.
+
+    The digest is that of the files' bytes, of `.gz` files unpacked: packing a file changes nothing.
 
     Args:
         path: None: the source code of the Python standard library that is running.
@@ -46,14 +60,22 @@ def read_source(path: str | None, *, max_chars: int | None = None) -> Source:
             raw = _read_bytes(file)
             digest.update(raw)
             parts.append(_decode(raw, file))
-        text = "".join(parts)
+        text = join_texts(parts)
         if not text:
-            raise ValueError(f"{files[0]} is empty: give a file with text")
+            what = f"{files[0]} is" if len(files) == 1 else f"the {len(files)} files of {path} are"
+            raise ValueError(f"{what} empty: give a file with text")
         texts[name] = text if max_chars is None else text[:max_chars]
     names = [str(file) for files in groups.values() for file in files]
     if path is None:
         names = [f"Python {sysconfig.get_python_version()} standard library, {len(names)} modules"]
     return Source(texts, names, digest.hexdigest())
+
+
+def join_texts(parts: Sequence[str]) -> str:
+    """One text of several: where one does not end its last line, a line break comes between."""
+    last = len(parts) - 1
+    ends = ["\n" if i < last and part and part[-1] != "\n" else "" for i, part in enumerate(parts)]
+    return "".join(piece for pair in zip(parts, ends, strict=True) for piece in pair)
 
 
 def _locate(path: str | None) -> dict[str, list[Path]]:
@@ -64,19 +86,32 @@ def _locate(path: str | None) -> dict[str, list[Path]]:
         return {split: [file] for split, file in split_files(place).items()}
     if place.exists():
         return {"all": [place]}
-    if any(sign in path for sign in "*?["):
-        found = [Path(name) for name in sorted(glob.glob(str(place), recursive=True))]  # noqa: PTH207
-        files = [file for file in found if file.is_file()]
+    if has_wildcard(path):
+        files = [file for file in matching_paths(path) if file.is_file()]
         if not files:
             raise FileNotFoundError(f"data.path={path}: no file matches this pattern")
         return {"all": files}
     raise FileNotFoundError(f"data.path={path}: there is no such file or folder")
 
 
+def has_wildcard(path: str) -> bool:
+    return any(sign in path for sign in WILDCARDS)
+
+
+def matching_paths(pattern: str) -> list[Path]:
+    """What a glob pattern finds, in the order of the names; `**` crosses folders."""
+    place = str(Path(pattern).expanduser())
+    return [Path(name) for name in sorted(glob.glob(place, recursive=True))]  # noqa: PTH207
+
+
 def standard_library() -> list[Path]:
-    """The modules at the top of the standard library, in the order of their names."""
+    """The modules at the top of the standard library, in the order of their names.
+
+    Without `_sysconfigdata*`, which says how this very Python was built, and what a site adds.
+    """
     folder = Path(sysconfig.get_paths()["stdlib"])
-    files = sorted(folder.glob("*.py"))
+    foreign = re.compile(r"_sysconfigdata|sitecustomize|usercustomize")
+    files = sorted(file for file in folder.glob("*.py") if not foreign.match(file.name))
     if not files:
         raise FileNotFoundError(
             f"the standard library has no source files in {folder}: give a text with data.path=FILE"
@@ -85,24 +120,37 @@ def standard_library() -> list[Path]:
 
 
 def split_files(folder: Path) -> dict[Split, Path]:
-    """The files of a folder that are named after the splits, such as ptb.train.txt or valid.gz."""
+    """The files of a folder that are named after the splits, such as ptb.train.txt or valid.gz.
+
+    Raises:
+        ValueError: none, or more than one, for a split. The test split alone may be missing.
+    """
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.name[0] != ".")
+    shown = ", ".join(file.name for file in files[:8]) or "no file"
+    shown += f" and {len(files) - 8} more" if len(files) > 8 else ""
+    advice = (
+        f"To read all its files as one text write data.path='{folder}/*', quotes included; to read "
+        f"one, data.path={folder}/NAME"
+    )
     found: dict[Split, Path] = {}
     for split in SPLITS:
         pattern = rf"(?:^|[._-])(?:{SPLIT_NAMES[split]})(?:[._-]|$)"
         matching = [file for file in files if re.search(pattern, file.name, re.IGNORECASE)]
-        if len(matching) > 1:
+        if len(matching) > 1 or (matching and matching[0] in found.values()):
             names = ", ".join(file.name for file in matching)
-            raise ValueError(f"data.path={folder}: several files for the {split} split: {names}")
+            raise ValueError(
+                f"data.path={folder}: it is not clear which file is the {split} split: {names}. "
+                + advice
+            )
         if matching:
             found[split] = matching[0]
-    if "train" not in found:
-        shown = ", ".join(file.name for file in files[:5]) or "nothing"
-        raise ValueError(
-            f"data.path={folder}: expected files named after their split, such as train.txt, "
-            f"valid.txt and test.txt (also .gz); the folder holds {shown}. To read every file as "
-            f"one text write data.path='{folder}/*.txt'"
-        )
+    for split in ("train", "valid"):
+        if split not in found:
+            raise ValueError(
+                f"data.path={folder}: expected a file for each split, such as train.txt, valid.txt "
+                f"and test.txt (also .gz); there is none for {split}; the folder holds {shown}. "
+                + advice
+            )
     return found
 
 
@@ -121,15 +169,20 @@ def _decode(raw: bytes, file: Path) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{file} is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x} ({error.reason}); "
-            "convert it, for instance with iconv -t UTF-8"
+            f"{file} is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x} "
+            f"({error.reason}); convert it, for instance with iconv -t UTF-8"
         ) from None
-    # As Python's text mode reads it: one kind of line break.
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    # As Python's text mode reads it: one kind of line break; and no mark of the byte order, which
+    # is part of the encoding.
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def cut(length: int, fractions: Sequence[float]) -> list[slice]:
-    """Slices of `length` tokens at exact fractions: train first, the rest after it."""
+    """Slices of `length` tokens at exact fractions, the first int(f · length): train, valid, test.
+
+    Raises:
+        ValueError: not three fractions that add up to 1, or none for training.
+    """
     if len(fractions) != 3 or min(fractions) < 0 or not abs(sum(fractions) - 1.0) < 1e-6:
         raise ValueError(
             "data.split: expected three fractions (train, valid, test) >= 0 that add up to 1, "
@@ -137,7 +190,7 @@ def cut(length: int, fractions: Sequence[float]) -> list[slice]:
         )
     if fractions[0] == 0:
         raise ValueError("data.split: the training fraction must be above 0")
-    # Rounded first, or 0.9 * 10 would be 8 on account of binary fractions.
+    # Rounded first, or 0.9 · 10 could be 8 on account of binary fractions.
     first = int(round(fractions[0] * length, 6))
     second = length if fractions[2] == 0 else int(round((fractions[0] + fractions[1]) * length, 6))
     return [slice(0, first), slice(first, second), slice(second, length)]

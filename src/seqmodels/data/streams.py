@@ -34,30 +34,33 @@ def make_streams(
     last N mod B tokens are left out instead.
 
     Args:
-        tokens: (N,) integers, N ≥ 2 B.
-        batch_size: B.
+        tokens: (N,) int32 or int64, N ≥ 2 B.
+        batch_size: B ≥ 1.
 
     Returns:
-        inputs and targets, (B, L − 1) each for streams of up to L tokens; the last target of a
-        shorter stream is IGNORE.
+        inputs and targets, (B, L − 1) each for streams of up to L tokens, of the tokens' type; the
+        last target of a shorter stream is IGNORE. They share their memory, with `tokens` too where
+        the streams are of one length.
 
     Raises:
         ValueError: fewer than two tokens a stream.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
     if len(tokens) < 2 * batch_size:
         raise ValueError(
             f"{len(tokens)} tokens are too few for {batch_size} streams of two at least: lower the "
             "batch size (data.batch_size, data.eval_batch_size) or give more text"
         )
     base, longer = divmod(len(tokens), batch_size)
-    ids = torch.from_numpy(np.ascontiguousarray(tokens, dtype=np.int64))
+    ids = torch.from_numpy(np.ascontiguousarray(tokens))
     if drop_remainder or longer == 0:
         rows = ids[: base * batch_size].view(batch_size, base)  # (B, L)
         return rows[:, :-1], rows[:, 1:]
     cut = longer * (base + 1)
     long_rows = ids[:cut].view(longer, base + 1)
     short_rows = ids[cut:].view(batch_size - longer, base)
-    ended = torch.full((batch_size - longer, 1), IGNORE)
+    ended = ids.new_full((batch_size - longer, 1), IGNORE)
     rows = torch.cat([long_rows, torch.cat([short_rows, ended], dim=1)])  # (B, L)
     return rows[:, :-1], rows[:, 1:]
 
@@ -66,23 +69,26 @@ class StreamLoader:
     """Batches of T columns of the streams; sized, and resumable in the middle of an epoch.
 
     Args:
-        tokens: (N,) integers.
+        tokens: (N,) int32 or int64.
         batch_size: B, the number of streams.
         seq_len: T, the columns of a batch; the last one of an epoch may have fewer.
         drop_remainder: leave out what does not fill streams and batches evenly.
 
     Iterating goes on from the loader's position, which moves on before a batch is handed out, and
     starts again at the beginning after the last batch.
+
+    Raises:
+        ValueError: too little text for the sizes.
     """
 
     def __init__(
         self, tokens: np.ndarray, batch_size: int, seq_len: int, *, drop_remainder: bool = False
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("seq_len", seq_len)):
-            if value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
+        if seq_len < 1:
+            raise ValueError(f"seq_len must be >= 1, got {seq_len}")
         self.inputs, self.targets = make_streams(tokens, batch_size, drop_remainder=drop_remainder)
         columns = self.inputs.shape[1]
+        self.batch_size = batch_size
         self.seq_len = seq_len
         self.batches = columns // seq_len if drop_remainder else -(-columns // seq_len)
         if self.batches == 0:
@@ -108,7 +114,7 @@ class StreamLoader:
             start = self.position * self.seq_len
             columns = slice(start, start + self.seq_len)
             self.position += 1
-            yield SequenceBatch(self.inputs[:, columns], self.targets[:, columns].contiguous())
+            yield SequenceBatch(_own(self.inputs[:, columns]), _own(self.targets[:, columns]))
         self.position = 0
 
     def state_dict(self) -> dict[str, int]:
@@ -122,3 +128,8 @@ class StreamLoader:
                 "data: it is not the data of the saved run"
             )
         self.position = position
+
+
+def _own(block: Tensor) -> Tensor:
+    """An int64 copy: who changes a batch must not change the text."""
+    return block.to(torch.int64, copy=True, memory_format=torch.contiguous_format)

@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from seqmodels.data.base import SPLITS, DataModule, Split
-from seqmodels.data.ngram import ngram_cross_entropy
+from seqmodels.data.ngram import NGram
 from seqmodels.data.sources import Source, cut, read_source
 from seqmodels.data.streams import StreamLoader
-from seqmodels.data.vocabulary import Level, Vocabulary, tokenise
+from seqmodels.data.vocabulary import Level, Vocabulary, characters_before, check_limits, tokenise
+
+NGRAM_NAMES = {1: "unigram", 2: "bigram", 3: "trigram"}
 
 
 class TextStreams(DataModule):
     """What text from any place becomes: tokens, a vocabulary, streams, statistics.
 
     Args:
-        read: gives the texts; called by `setup`.
         level: "char" or "word" (split at white space, `<eos>` after each line).
-        split: shares of train, valid and test, where there is one text to be cut.
+        split: shares of train, valid and test, where there is one text to be cut: the first
+            int(f · N) of its N tokens are for training. Any but the first may be 0.
         batch_size: B, the number of parallel streams in training.
         seq_len: T, the length of a chunk: gradients go back so far (truncated BPTT).
         eval_batch_size: streams in evaluation; the fewer, the less context is lost, the slower.
         eval_seq_len: chunk length in evaluation, which does not change the result; None: seq_len.
-        drop_remainder: leave out tokens that do not fill streams and chunks evenly (in training).
+        drop_remainder: leave out, in training, the tokens that do not fill streams and chunks
+            evenly, as Zaremba et al. 2014 do, https://arxiv.org/abs/1409.2329.
         max_vocab: most symbols, `<unk>` included; None: no limit.
         min_count: rarer symbols of the training text become `<unk>`.
         lowercase: before anything else.
+
+    Raises:
+        ValueError: a setting out of its range.
     """
 
     def __init__(
         self,
         *,
         level: Level = "char",
-        split: Sequence[float] = (0.9, 0.05, 0.05),
+        split: tuple[float, float, float] = (0.9, 0.05, 0.05),
         batch_size: int = 64,
         seq_len: int = 64,
         eval_batch_size: int = 16,
@@ -48,6 +55,7 @@ class TextStreams(DataModule):
         if level not in ("char", "word"):
             raise ValueError(f"data.level: expected 'char' or 'word', got {level!r}")
         cut(0, split)  # refuses bad fractions before any text is read
+        check_limits(max_vocab, min_count)
         for name, value in (
             ("batch_size", batch_size),
             ("seq_len", seq_len),
@@ -66,59 +74,89 @@ class TextStreams(DataModule):
         self.max_vocab = max_vocab
         self.min_count = min_count
         self.lowercase = lowercase
-        self.tokens: dict[Split, np.ndarray] = {}
-        self.characters: dict[Split, int] = {}
+        self.tokens: dict[Split, np.ndarray] = {}  # (N,) int32 each
+        self.characters: dict[Split, int] = {}  # of the text that the tokens stand for
 
+    @abstractmethod
     def read(self) -> Source:
         """The texts; each kind of data says where they come from."""
-        raise NotImplementedError
 
     def setup(self, vocabulary: Vocabulary | None = None) -> None:
+        if vocabulary is not None and vocabulary.level != self.level:
+            raise ValueError(
+                f"data.level={self.level}, but the model's vocabulary is one of level "
+                f"{vocabulary.level}"
+            )
         source = self.read()
-        self.source = source
+        self.files, self.digest = source.files, source.digest
         parts = self._parts(source)
         if vocabulary is None:
             vocabulary = Vocabulary.build(
-                parts["train"], self.level, max_size=self.max_vocab, min_count=self.min_count
+                parts["train"],
+                self.level,
+                max_size=self.max_vocab,
+                min_count=self.min_count,
+                lowercase=self.lowercase,
             )
         self.vocabulary = vocabulary
-        self.tokens = {split: vocabulary.encode(part) for split, part in parts.items() if len(part)}
+        # Half the memory of int64; batches are int64 again.
+        self.tokens = {s: vocabulary.encode(part).astype(np.int32) for s, part in parts.items()}
         self._check_lengths()
 
     def _parts(self, source: Source) -> dict[Split, Sequence[str]]:
-        """Tokens of each split, and how many characters of the original text they stand for."""
-        texts = source.texts
-        if self.lowercase:
-            texts = {name: text.lower() for name, text in texts.items()}
-        if "all" not in texts:
-            self.characters = {s: len(texts[s]) for s in SPLITS if s in texts}
-            return {s: tokenise(texts[s], self.level) for s in SPLITS if s in texts}
-        tokens = tokenise(texts["all"], self.level)
-        slices = cut(len(tokens), self.split)
-        parts = {split: tokens[where] for split, where in zip(SPLITS, slices, strict=True)}
-        per_token = len(texts["all"]) / max(1, len(tokens))
-        self.characters = {s: round(len(part) * per_token) for s, part in parts.items()}
+        """The tokens of each split that there is."""
+        self.characters = {}
+        parts: dict[Split, Sequence[str]] = {}
+        for name, original in source.texts.items():
+            text = original.lower() if self.lowercase else original
+            if name == "all":
+                parts |= self._cut(text, self.split)
+            elif name == "train+valid":
+                train, valid, _ = self.split
+                parts |= self._cut(text, (train / (train + valid), valid / (train + valid), 0.0))
+            else:
+                split = next(split for split in SPLITS if split == name)
+                parts[split] = tokenise(text, self.level)
+                self.characters[split] = len(text)
+        return parts
+
+    def _cut(self, text: str, fractions: Sequence[float]) -> dict[Split, Sequence[str]]:
+        tokens = tokenise(text, self.level)
+        slices = cut(len(tokens), fractions)
+        # Where each part starts, in characters; and the end.
+        bounds = [characters_before(text, self.level, where.start) for where in slices] + [
+            len(text)
+        ]
+        parts: dict[Split, Sequence[str]] = {}
+        for index, split in enumerate(SPLITS):
+            if fractions[index] > 0:
+                parts[split] = tokens[slices[index]]
+                self.characters[split] = bounds[index + 1] - bounds[index]
         return parts
 
     def _check_lengths(self) -> None:
-        files = ", ".join(self.source.files[:3])
         for split, tokens in self.tokens.items():
             streams = self.batch_size if split == "train" else self.eval_batch_size
             setting = "data.batch_size" if split == "train" else "data.eval_batch_size"
             # One chunk: a training step as it was asked for; evaluation takes what there is.
             least = streams * (self.seq_len + 1 if split == "train" else 2)
             if len(tokens) < least:
+                streams_need = f"{streams} streams need" if streams > 1 else "one stream needs"
+                also = " or data.seq_len" if split == "train" else " or change data.split"
                 raise ValueError(
-                    f"the {split} split of {files} has {len(tokens)} tokens, fewer than the {least} "
-                    f"that {streams} streams need: give more text, or lower {setting}"
-                    + (" or data.seq_len" if split == "train" else " or change data.split")
+                    f"the {split} split of {self._where()} has {len(tokens)} tokens, fewer than "
+                    f"the {least} that {streams_need}: give more text, or lower {setting}" + also
                 )
+
+    def _where(self) -> str:
+        files = self.files
+        return files[0] if len(files) == 1 else f"{len(files)} files from {files[0]} on"
 
     def sizes(self) -> dict[str, int]:
         return {"num_tokens": len(self.vocabulary)}
 
     def characters_per_token(self, split: Split) -> float:
-        """Mean length of a token of this split in characters of the original text."""
+        """Mean length of a token of this split in characters of the text, white space included."""
         return self.characters[split] / len(self.tokens[split])
 
     def train_loader(self) -> StreamLoader:
@@ -141,34 +179,34 @@ class TextStreams(DataModule):
         return StreamLoader(self.tokens[split], self.eval_batch_size, self.eval_seq_len)
 
     def describe(self) -> dict[str, Any]:
+        unk = self.vocabulary.unk_id
         counts = {split: len(tokens) for split, tokens in self.tokens.items()}
-        unknown = {
-            split: int((tokens == self.vocabulary.unk_id).sum())
-            for split, tokens in self.tokens.items()
-        }
         sizes = ", ".join(f"{split} {count:,}" for split, count in counts.items())
         kind = "characters" if self.level == "char" else "words"
-        files = self.source.files
-        shown = files[0] if len(files) == 1 else f"{len(files)} files from {files[0]} on"
         return {
-            "summary": f"{shown}: {sizes} {kind}, {len(self.vocabulary):,} symbols",
-            "digest": self.source.digest,
-            "files": files,
+            "summary": f"{self._where()}: {sizes} {kind}, {len(self.vocabulary):,} symbols",
+            "digest": self.digest,
+            "files": self.files,
             "level": self.level,
             "tokens": counts,
-            "characters": {split: self.characters[split] for split in counts},
-            "unknown": unknown,
+            "characters": dict(self.characters),
+            "characters_per_token": {split: self.characters_per_token(split) for split in counts},
+            "unknown": {split: int((ids == unk).sum()) for split, ids in self.tokens.items()},
             "vocabulary": len(self.vocabulary),
         }
 
-    def baselines(self) -> dict[str, float]:
-        """Validation loss in nats per token of n-gram models of order 1 and 2."""
+    def baselines(self, order: int = 2) -> dict[str, float]:
+        """Validation loss in nats per token of n-gram models of order 1 to `order`.
+
+        Trained on the whole training split, measured on every token of the validation split.
+        """
         if "valid" not in self.tokens:
             return {}
-        train, valid = self.tokens["train"], self.tokens["valid"]
+        model = NGram(self.tokens["train"], order, len(self.vocabulary))
+        valid = self.tokens["valid"]
         return {
-            name: ngram_cross_entropy(train, valid, order, len(self.vocabulary))
-            for order, name in ((1, "unigram"), (2, "bigram"))
+            NGRAM_NAMES.get(n, f"{n}-gram"): model.cross_entropy(valid, order=n)
+            for n in range(1, order + 1)
         }
 
 
@@ -179,7 +217,8 @@ class TextData(TextStreams):
         path: a file, a glob pattern (all its files, in the order of their names, are one text), or
             a folder with a file for each split, such as ptb.train.txt; `.gz` too. None: the source
             code of the Python standard library that is running, real text on every machine.
-        max_chars: only so many characters from the start of each text; None: all.
+        max_chars: only so many characters from the start of the text, of each split's text for a
+            folder; None: all. The digest is still that of the whole files.
         others: see `TextStreams`.
     """
 
@@ -189,7 +228,7 @@ class TextData(TextStreams):
         path: str | None = None,
         max_chars: int | None = None,
         level: Level = "char",
-        split: Sequence[float] = (0.9, 0.05, 0.05),
+        split: tuple[float, float, float] = (0.9, 0.05, 0.05),
         batch_size: int = 64,
         seq_len: int = 64,
         eval_batch_size: int = 16,

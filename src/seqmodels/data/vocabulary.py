@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 Level = Literal["char", "word"]
-UNK = "<unk>"
+UNK = "<unk>"  # at character level no text can hold it: it has five characters
 EOS = "<eos>"  # the end of a line, at word level
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines without their ends; the last one may lack its end.
+
+    A line ends with a line feed and nothing else, as when reading a file: `str.splitlines` would
+    cut at form feeds and other controls too.
+    """
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return lines
 
 
 def tokenise(text: str, level: Level) -> Sequence[str]:
@@ -18,26 +32,57 @@ def tokenise(text: str, level: Level) -> Sequence[str]:
     if level == "char":
         return text
     words: list[str] = []
-    for line in text.splitlines():
-        words += line.split()
+    known: dict[str, str] = {}  # one object for all appearances of a word: a fifth of the memory
+    for line in lines_of(text):
+        parts = line.split()
+        words += map(known.setdefault, parts, parts)
         words.append(EOS)
     return words
+
+
+def characters_before(text: str, level: Level, index: int) -> int:
+    """How many characters of `text` come before its token number `index`; all, if it has fewer."""
+    if level == "char":
+        return min(index, len(text))
+    offset = 0
+    for line in lines_of(text):
+        count = len(line.split()) + 1
+        if index < count:
+            starts = [found.start() for found in re.finditer(r"\S+", line)]
+            return offset + [*starts, len(line)][index]
+        index -= count
+        offset += len(line) + 1
+    return len(text)
 
 
 class Vocabulary:
     """A list of symbols; a symbol's number is its place. UNK stands for what is not in it.
 
     Args:
-        symbols: without repetition, UNK among them.
+        symbols: without repetition, UNK among them; at character level single characters else.
         level: "char": texts are the symbols joined; "word": joined by spaces, EOS a line break.
+        lowercase: the texts that it was made of were turned to lower case.
+
+    Raises:
+        ValueError: an impossible list of symbols.
     """
 
-    def __init__(self, symbols: Sequence[str], level: Level) -> None:
+    def __init__(self, symbols: Sequence[str], level: Level, *, lowercase: bool = False) -> None:
+        if level not in get_args(Level):
+            raise ValueError(f"the level of a vocabulary is 'char' or 'word', got {level!r}")
         self.symbols = list(symbols)
         self.level: Level = level
+        self.lowercase = lowercase
+        for symbol in self.symbols:
+            if not isinstance(symbol, str) or (
+                level == "char" and len(symbol) != 1 and symbol != UNK
+            ):
+                kind = "a character" if level == "char" else "text"
+                raise ValueError(f"the symbol {symbol!r} of a vocabulary is not {kind}")
         self.numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
         if len(self.numbers) != len(self.symbols):
-            raise ValueError("a vocabulary must not hold a symbol twice")
+            twice = Counter(self.symbols).most_common(1)[0][0]
+            raise ValueError(f"a vocabulary must not hold a symbol twice: {twice!r}")
         if UNK not in self.numbers:
             raise ValueError(f"a vocabulary must hold {UNK}")
         self.unk_id = self.numbers[UNK]
@@ -50,26 +95,30 @@ class Vocabulary:
         *,
         max_size: int | None = None,
         min_count: int = 1,
+        lowercase: bool = False,
     ) -> Vocabulary:
         """The most frequent symbols first, ties in the order of their characters.
+
+        UNK stands where the count of what became it says, so that a symbol's number is its rank.
 
         Args:
             tokens: of the training text.
             max_size: at most so many symbols, UNK included; ≥ 2.
             min_count: symbols that come less often become UNK; ≥ 1.
+            lowercase: see the class.
         """
-        if max_size is not None and max_size < 2:
-            raise ValueError(f"max_vocab must be >= 2 or null, got {max_size}")
-        if min_count < 1:
-            raise ValueError(f"min_count must be >= 1, got {min_count}")
+        check_limits(max_size, min_count)
         counts = Counter(tokens)
         # Texts such as WikiText-2 hold the word <unk> themselves: it is the same symbol.
-        counts.setdefault(UNK, 0)
-        ordered = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))
-        kept = [s for s in ordered if s == UNK or counts[s] >= min_count]
-        if max_size is not None and len(kept) > max_size:
-            kept = [s for s in kept if s != UNK][: max_size - 1] + [UNK]
-        return cls(kept, level)
+        unknown = counts.pop(UNK, 0)
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        kept = [(symbol, count) for symbol, count in ordered if count >= min_count]
+        if max_size is not None:
+            kept = kept[: max_size - 1]
+        unknown += sum(counts.values()) - sum(count for _, count in kept)
+        kept.append((UNK, unknown))
+        kept.sort(key=lambda item: (-item[1], item[0]))
+        return cls([symbol for symbol, _ in kept], level, lowercase=lowercase)
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -78,8 +127,7 @@ class Vocabulary:
         """(N,) int64."""
         if self.level == "char" and isinstance(tokens, str):
             return self._encode_characters(tokens)
-        unk = self.unk_id
-        numbers = (self.numbers.get(token, unk) for token in tokens)
+        numbers = map(self.numbers.get, tokens, itertools.repeat(self.unk_id))
         return np.fromiter(numbers, dtype=np.int64, count=len(tokens))
 
     def _encode_characters(self, text: str) -> np.ndarray:
@@ -92,11 +140,12 @@ class Vocabulary:
         return np.asarray(table[points])
 
     def decode(self, numbers: Iterable[int]) -> str:
-        """The text that these symbols make."""
-        return "".join(map(self.decode_next, numbers))
+        """The text that these symbols make; words joined by single spaces, EOS a line break."""
+        text = "".join(map(self.decode_next, numbers))
+        return text if self.level == "char" else text.replace(" \n", "\n").removesuffix(" ")
 
     def decode_next(self, number: int) -> str:
-        """What one more symbol adds to a text."""
+        """What one more symbol adds to a text that is written as it comes."""
         symbol = self.symbols[number]
         if self.level == "char":
             return symbol
@@ -104,20 +153,31 @@ class Vocabulary:
 
     def encode_prompt(self, prompt: str | None) -> list[int]:
         """The numbers of a text to be continued; None or nothing: a line break."""
-        if not prompt:
-            start = "\n" if self.level == "char" else EOS
-            return [self.numbers.get(start, self.unk_id)]
-        tokens: Sequence[str] = prompt
-        if self.level == "word":
-            # A prompt goes on in its line unless it ends with a line break.
-            tokens = tokenise(prompt, "word")
-            tokens = tokens if prompt.endswith("\n") else tokens[:-1]
+        text = (prompt or "").lower() if self.lowercase else prompt or ""
+        tokens = tokenise(text, self.level)
+        if self.level == "word" and not text.endswith("\n"):
+            tokens = tokens[:-1]  # a prompt goes on in its line unless it ends with a line break
+        if not tokens:
+            tokens = ["\n" if self.level == "char" else EOS]
         return [int(number) for number in self.encode(tokens)]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"level": self.level, "symbols": self.symbols}
+        return {"level": self.level, "lowercase": self.lowercase, "symbols": self.symbols}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Vocabulary:
-        return cls(plain["symbols"], plain["level"])
+        """What `to_dict` gave away.
+
+        Raises:
+            KeyError, ValueError: it is something else.
+        """
+        return cls(plain["symbols"], plain["level"], lowercase=bool(plain.get("lowercase", False)))
+
+
+def check_limits(max_size: int | None, min_count: int) -> None:
+    """Refuses sizes that no vocabulary can have."""
+    if max_size is not None and max_size < 2:
+        raise ValueError(f"data.max_vocab must be >= 2 or null, got {max_size}")
+    if min_count < 1:
+        raise ValueError(f"data.min_count must be >= 1, got {min_count}")
