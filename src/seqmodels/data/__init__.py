@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from seqmodels.data.base import IGNORE, DataModule, SequenceBatch
+from seqmodels.data.base import IGNORE, SPLITS, DataModule, SequenceBatch, Split
 from seqmodels.data.hub_text import HubTextData
-from seqmodels.data.streams import StreamLoader
-from seqmodels.data.text import TextData
-from seqmodels.data.vocabulary import Vocabulary
+from seqmodels.data.ngram import NGram, ngram_cross_entropy
+from seqmodels.data.streams import StreamLoader, make_streams
+from seqmodels.data.text import TextData, TextStreams
+from seqmodels.data.vocabulary import EOS, UNK, Vocabulary, tokenise
 
 __all__ = [
+    "EOS",
     "IGNORE",
+    "SPLITS",
+    "UNK",
     "DataModule",
     "HubTextData",
+    "NGram",
     "SequenceBatch",
+    "Split",
     "StreamLoader",
     "TextData",
+    "TextStreams",
     "Vocabulary",
+    "make_streams",
+    "ngram_cross_entropy",
+    "tokenise",
 ]

@@ -123,7 +123,7 @@ class HubTextData(TextStreams):
 
     def _present(self, available: list[str]) -> dict[str, str]:
         """Which of the wanted splits the set has. A missing one is refused where it looks wrong."""
-        found = {}
+        found: dict[str, str] = {}
         for split, name in self.split_names.items():
             if name in available:
                 found[split] = name
@@ -180,8 +180,10 @@ class HubTextData(TextStreams):
                 raise ValueError(
                     f"data.name={self.name}: {why}. Give local files with data.data_files=FILES"
                 ) from error
-            except (datasets.exceptions.DatasetsError, RuntimeError, ValueError) as error:
-                # RuntimeError: sets that are a script, which `datasets` does not run any more.
+            except OSError:
+                raise  # the place of the cache: it names its file
+            except Exception as error:
+                # Of many kinds: of the hub, of HTTP, of Arrow, of a set that is a script.
                 raise ValueError(f"{self._shown()} cannot be read: {_first_line(error)}") from error
 
 

@@ -14,7 +14,8 @@ from seqmodels.training.task import SequenceTask
 class StepLog(pl.Callback):
     """Means over the steps since the last log: loss, gradient norm, clipped share, tokens/s.
 
-    The speed counts training alone: validation, checkpoints and pictures are left out.
+    The speed is that of whole steps, with everything between them, checkpoints too; validation is
+    left out.
 
     Args:
         every_n_steps: distance of two logged steps.
@@ -26,7 +27,7 @@ class StepLog(pl.Callback):
         self.every_n_steps = every_n_steps
         self._tokens = 0
         self._seconds = 0.0
-        self._started = 0.0
+        self._running_since: float | None = None
         self._logged_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -37,7 +38,16 @@ class StepLog(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._started = time.perf_counter()
+        if self._running_since is None:
+            self._running_since = time.perf_counter()
+
+    def _pause(self) -> None:
+        if self._running_since is not None:
+            self._seconds += time.perf_counter() - self._running_since
+            self._running_since = None
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._pause()
 
     def on_train_batch_end(
         self,
@@ -47,7 +57,6 @@ class StepLog(pl.Callback):
         batch: SequenceBatch,
         batch_idx: int,
     ) -> None:
-        self._seconds += time.perf_counter() - self._started
         self._tokens += batch.inputs.shape[0] * batch.inputs.shape[1]
         step = trainer.global_step
         if step != self._logged_step and step % self.every_n_steps == 0:
@@ -61,6 +70,10 @@ class StepLog(pl.Callback):
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SequenceTask)
         values = pl_module.take_window()
+        went_on = self._running_since is not None
+        self._pause()
+        if went_on:
+            self._running_since = time.perf_counter()
         if self._seconds > 0:
             values["time/tokens_per_second"] = self._tokens / self._seconds
         self._tokens, self._seconds = 0, 0.0

@@ -1,0 +1,164 @@
+"""What the framework costs: tokens/s of `seqmodels train` beside a bare loop over torch.nn.LSTM.
+
+    python benchmarks/throughput.py [--pairs 5] [--seconds 12]
+
+Both train the same sizes on the same tokens with SGD and norm clipping, in processes of their own,
+in turn; the ratio of each pair counts, and its median is reported. The framework's figure contains
+all that happens between two steps (logging, callbacks, checks for divergence); neither contains
+start-up and validation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Shape:
+    name: str
+    level: str
+    steps: int  # T
+    batch: int  # B
+    hidden: int  # H, and the length of the embedding
+    layers: int
+    symbols: int  # V
+
+
+SHAPES = (
+    Shape("words 35,20,200", "word", 35, 20, 200, 2, 10_000),
+    Shape("characters 64,64,256", "char", 64, 64, 256, 1, 65),
+)
+
+
+def write_text(shape: Shape, folder: Path) -> Path:
+    """Random text with exactly V symbols, `<unk>` (and `<eos>`) among them."""
+    draw = random.Random(0)
+    path = folder / "text.txt"
+    if shape.level == "word":
+        words = [f"w{i}" for i in range(shape.symbols - 2)]
+        tokens = words + draw.choices(words, k=400_000)
+        lines = [" ".join(tokens[i : i + 20]) for i in range(0, len(tokens), 20)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    else:
+        signs = [chr(33 + i) for i in range(shape.symbols - 1)]
+        path.write_text("".join(signs + draw.choices(signs, k=3_000_000)), encoding="utf-8")
+    return path
+
+
+class Bare(nn.Module):
+    """The model that one writes by hand."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(shape.symbols, shape.hidden)
+        self.lstm = nn.LSTM(shape.hidden, shape.hidden, shape.layers)
+        self.head = nn.Linear(shape.hidden, shape.symbols)
+
+
+def bare_loop(shape: Shape, seconds: float) -> float:
+    """Tokens/s of the loop that one writes by hand; the first quarter of the time is not counted."""
+    torch.manual_seed(0)
+    model = Bare(shape)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    streams = torch.randint(shape.symbols, (400_000 // shape.batch, shape.batch))
+    state = None
+    counted, began, start = 0, time.perf_counter(), 0.0
+    position = 0
+    while (elapsed := time.perf_counter() - began) < seconds:
+        if start == 0.0 and elapsed > seconds / 4:
+            start = time.perf_counter()
+        if position + shape.steps + 1 > len(streams):
+            position, state = 0, None
+        x = streams[position : position + shape.steps]  # (T, B)
+        y = streams[position + 1 : position + shape.steps + 1]
+        position += shape.steps
+        optimizer.zero_grad()
+        hidden, state = model.lstm(model.embedding(x), state)
+        state = tuple(s.detach() for s in state)
+        loss = nn.functional.cross_entropy(model.head(hidden).flatten(0, 1), y.flatten())
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+        optimizer.step()
+        if start:
+            counted += x.numel()
+    return counted / (time.perf_counter() - start)
+
+
+def framework(shape: Shape, text: Path, seconds: float, folder: Path) -> float:
+    """Tokens/s that a training run logs, the first quarter of the time left out."""
+    run_dir = folder / f"run{time.monotonic_ns()}"
+    minutes, rest = divmod(int(seconds), 60)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "seqmodels", "train"),
+            f"data.path={text}",
+            f"data.level={shape.level}",
+            f"data.batch_size={shape.batch}",
+            f"data.seq_len={shape.steps}",
+            "data.split=[1.0,0.0,0.0]",
+            f"model.embedding.size={shape.hidden}",
+            f"model.layers.hidden_size={shape.hidden}",
+            f"model.layers.num_layers={shape.layers}",
+            "optimizer=sgd",
+            "optimizer.lr=0.1",
+            "scheduler=none",
+            "clip.max_norm=0.25",
+            "trainer.max_steps=-1",
+            f"trainer.max_time=00:00:{minutes:02d}:{rest:02d}",
+            "trainer.log_every_n_steps=10",
+            f"run_dir={run_dir}",
+        ],
+        check=True,
+        capture_output=True,
+    )
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    speeds = [row["time/tokens_per_second"] for row in rows if "time/tokens_per_second" in row]
+    counted = speeds[len(speeds) // 4 :]
+    return len(counted) / sum(1.0 / speed for speed in counted)  # equal tokens per row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--bare", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.bare is not None:
+        print(bare_loop(SHAPES[arguments.bare], arguments.seconds))
+        return
+    for index, shape in enumerate(SHAPES):
+        pairs = []
+        with tempfile.TemporaryDirectory() as name:
+            text = write_text(shape, Path(name))
+            for _ in range(arguments.pairs):
+                alone = subprocess.run(
+                    [sys.executable, __file__, "--bare", str(index)]
+                    + ["--seconds", str(arguments.seconds)],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                )
+                pairs.append((framework(shape, text, arguments.seconds, Path(name)), float(alone.stdout)))
+        ratios = sorted(ours / bare for ours, bare in pairs)
+        print(
+            f"{shape.name}: seqmodels {statistics.median(p[0] for p in pairs):,.0f} tokens/s, bare "
+            f"loop {statistics.median(p[1] for p in pairs):,.0f}; ratio {statistics.median(ratios):.3f} "
+            f"(from {ratios[0]:.3f} to {ratios[-1]:.3f}, {len(pairs)} pairs)",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
