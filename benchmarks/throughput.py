@@ -68,7 +68,7 @@ class Bare(nn.Module):
 
 
 def bare_loop(shape: Shape, seconds: float) -> float:
-    """Tokens/s of the loop that one writes by hand; the first quarter of the time is not counted."""
+    """Tokens/s of the loop that one writes by hand; a first quarter of the time is not counted."""
     torch.manual_seed(0)
     model = Bare(shape)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -143,19 +143,17 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             text = write_text(shape, Path(name))
             for _ in range(arguments.pairs):
-                alone = subprocess.run(
-                    [sys.executable, __file__, "--bare", str(index)]
-                    + ["--seconds", str(arguments.seconds)],
-                    check=True,
-                    capture_output=True,
-                    text=True,
-                )
-                pairs.append((framework(shape, text, arguments.seconds, Path(name)), float(alone.stdout)))
+                command = [sys.executable, __file__, "--bare", str(index)]
+                command += ["--seconds", str(arguments.seconds)]
+                alone = subprocess.run(command, check=True, capture_output=True, text=True)
+                ours = framework(shape, text, arguments.seconds, Path(name))
+                pairs.append((ours, float(alone.stdout)))
         ratios = sorted(ours / bare for ours, bare in pairs)
+        ours, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
         print(
-            f"{shape.name}: seqmodels {statistics.median(p[0] for p in pairs):,.0f} tokens/s, bare "
-            f"loop {statistics.median(p[1] for p in pairs):,.0f}; ratio {statistics.median(ratios):.3f} "
-            f"(from {ratios[0]:.3f} to {ratios[-1]:.3f}, {len(pairs)} pairs)",
+            f"{shape.name}: seqmodels {ours:,.0f} tokens/s, bare loop {bare:,.0f}; ratio "
+            f"{statistics.median(ratios):.3f} (from {ratios[0]:.3f} to {ratios[-1]:.3f}, "
+            f"{len(pairs)} pairs)",
             flush=True,
         )
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +18,7 @@ import torch
 
 from seqmodels.cli import main
 from seqmodels.runs import create_run_dir
+from seqmodels.training import checkpoint_io
 from tiny import TEXT, checkpoint, record, rows, tiny, train, write_text
 
 
@@ -32,7 +39,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     return err
 
 
-# --- the record ------------------------------------------------------------------------------------
+# --- the record ----------------------------------------------------------------------------------
 
 
 def test_a_finished_run_leaves_a_whole_record(finished: Path) -> None:
@@ -151,7 +158,7 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-# --- clipping in training --------------------------------------------------------------------------
+# --- clipping in training ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -176,7 +183,7 @@ def test_the_update_obeys_the_clip(tmp_path: Path, accumulate: int) -> None:
     assert metrics["gradient/norm"] > 0.001 and metrics["gradient/clipped_share"] == 1.0
 
 
-# --- evaluation and sampling -----------------------------------------------------------------------
+# --- evaluation and sampling ---------------------------------------------------------------------
 
 
 def test_eval_repeats_the_number_of_the_run(
@@ -232,7 +239,7 @@ def test_sample_ranges(finished: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "temperature" in said(capsys)
 
 
-# --- what is refused -------------------------------------------------------------------------------
+# --- what is refused -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -305,7 +312,25 @@ def test_a_diverging_run_fails_and_says_where(
     assert "loss" in content["reason"] and content["ended"] is not None
 
 
-# --- damaged and foreign checkpoints ---------------------------------------------------------------
+def test_a_full_disk_ends_the_run_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = checkpoint_io.save
+
+    def full(content: Any, path: Path) -> None:
+        if content["global_step"] > 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(content, path)
+
+    monkeypatch.setattr(checkpoint_io, "save", full)
+    assert train(write_text(tmp_path), tmp_path / "run") == 1
+    assert "No space left on device" in said(capsys)
+    content = record(tmp_path / "run")
+    assert content["status"] == "failed" and "No space left" in content["reason"]
+    assert checkpoint(tmp_path / "run")["global_step"] == 3
+
+
+# --- damaged and foreign checkpoints -------------------------------------------------------------
 
 
 @pytest.fixture
@@ -357,7 +382,7 @@ def test_a_checkpoint_cannot_run_code(
     assert not (own / "trapped").exists()
 
 
-# --- resuming --------------------------------------------------------------------------------------
+# --- resuming ------------------------------------------------------------------------------------
 
 
 def test_resume_starts_where_there_is_none_and_is_done_when_finished(
@@ -412,3 +437,23 @@ def test_resume_falls_back_on_the_checkpoint_before(
 def test_resume_needs_a_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", f"data.path={write_text(tmp_path)}", "resume=true"]) == 2
     assert "run_dir" in said(capsys)
+
+
+def test_ctrl_c_leaves_a_usable_checkpoint(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "seqmodels"]
+    command += tiny(write_text(tmp_path), run, "trainer.max_steps=1000000")
+    source = str(Path(__file__).parents[1] / "src")
+    environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in errors and "resume=true" in errors
+    assert record(run)["status"] == "interrupted"
+    assert checkpoint(run)["global_step"] == record(run)["steps"] > 0
+    assert main(["eval", f"run={run}", "checkpoint=last"]) == 0

@@ -135,7 +135,7 @@ class _Run:
     @staticmethod
     def _refuse_mistakes(error: BaseException) -> None:
         """Raises a UserError where a setting was wrong that only Lightning could tell."""
-        from lightning.pytorch.utilities.exceptions import MisconfigurationException
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
 
         from seqmodels.commands.building import USER_MISTAKES, user_mistake
 

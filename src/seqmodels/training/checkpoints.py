@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,11 +20,14 @@ PREVIOUS = "previous.ckpt"
 
 def save(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Writes the file whole or not at all: beside its place first, flushed, then renamed."""
+    # Into memory first: torch's own writer hides what a full disk answers.
+    content = io.BytesIO()
+    torch.save(dict(checkpoint), content)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            torch.save(dict(checkpoint), file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
