@@ -1,0 +1,66 @@
+"""What README and docs say can be done can be done."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from seqmodels.cli import main
+from seqmodels.config import check, compose
+from tiny import record, tiny, write_text
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def commands(page: Path) -> list[str]:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    found = [re.sub(r"\s#.*", "", line) for line in lines]
+    return [line.strip() for line in found if re.match(r" +(\S*/)?seqmodels [a-z]", line)]
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]+)\)", text)
+    local = [target for target in targets if "://" not in target]
+    missing = [target for target in local if not (page.parent / target).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("line", [c for p in PAGES for c in commands(p) if " train " in c])
+def test_training_commands_are_valid(line: str) -> None:
+    arguments = shlex.split(line.replace("…", ""))[2:]
+    if "mycell.SlowCell" in line or any(a.startswith("-") for a in arguments):
+        pytest.skip("runs in a test of its own, or shows help")
+    check(compose("train", arguments))
+
+
+def test_there_are_commands_to_check() -> None:
+    assert sum(len(commands(page)) for page in PAGES) >= 8
+
+
+def test_the_python_of_the_cells_page_runs() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/cells.md").read_text(), re.DOTALL)
+    names: dict[str, object] = {}
+    exec(block, names)
+    assert names["y"].shape == (3, 4, 20)  # type: ignore[attr-defined]
+
+
+def test_the_cell_of_the_readme_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "mycell.py").write_text(block, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = tiny(write_text(tmp_path), tmp_path / "run", "model/cell=custom")
+    arguments += ["model.cell._target_=mycell.SlowCell", "+model.cell.rate=0.2"]
+    try:
+        assert main(arguments) == 0
+    finally:
+        sys.modules.pop("mycell", None)
+    assert record(tmp_path / "run")["engines"] == {"backbone.layers.0": "eager"}
