@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,7 +13,13 @@ import pytest
 
 from seqmodels.data import HubTextData
 from seqmodels.data import hub_text as module
-from test_data_hub_text import ROWS, SMALL, write_json, write_text
+
+ROWS = ["the quick brown fox", "", "jumps over\nthe lazy dog", "end"] * 8
+SMALL: dict[str, Any] = {"batch_size": 3, "seq_len": 5, "eval_batch_size": 2, "eval_seq_len": 4}
+
+
+def write_json(path: Path, rows: list[str], column: str) -> None:
+    path.write_text("".join(json.dumps({"label": 1, column: row}) + "\n" for row in rows))
 
 
 @pytest.fixture
@@ -100,7 +107,7 @@ def test_missing_files(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if isinstance(files, list):
-        write_text(tmp_path / "a.txt", ROWS, "")
+        (tmp_path / "a.txt").write_text("text\n")
     with pytest.raises(FileNotFoundError, match=part):
         make(data_files=files).setup()
 

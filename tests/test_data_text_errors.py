@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,21 @@ from typing import Any
 import pytest
 
 from seqmodels.data import TextData
-from test_data_text import TEXT, ready, write
+
+TEXT = "the quick brown fox\njumps over\n\nthe lazy dog, the end\n" * 20
+SMALL: dict[str, Any] = {"batch_size": 3, "seq_len": 5, "eval_batch_size": 2, "eval_seq_len": 4}
+
+
+def write(path: Path, text: str = TEXT) -> Path:
+    raw = text.encode()
+    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+    return path
+
+
+def ready(path: Path | str, **settings: Any) -> TextData:
+    data = TextData(path=str(path), **{**SMALL, **settings})
+    data.setup()
+    return data
 
 
 @pytest.mark.parametrize(
@@ -123,7 +138,7 @@ def test_an_unclear_folder(tmp_path: Path, names: list[str], parts: list[str]) -
         ("a" * 20, {"split": (0.99, 0.01, 0)}, ["valid split", "1 tokens"]),
         ("a" * 20, {"split": (0.9, 0, 0.1), "eval_batch_size": 5}, ["test split", "10 that 5"]),
         ("ab", {"batch_size": 1, "split": (1, 0, 0)}, ["2 tokens", "6 that one stream needs"]),
-        ("\n\n", {"level": "word", "split": (1, 0, 0)}, ["train split", "2 tokens"]),
+        ("a\n", {"level": "word", "split": (1, 0, 0)}, ["train split", "2 tokens"]),
     ],
 )  # fmt: skip
 def test_too_little_text(
