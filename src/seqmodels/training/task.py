@@ -85,6 +85,7 @@ class SequenceTask(pl.LightningModule, ABC):
         self._norms: list[Tensor] = []  # one a step, since the last logged step
         self._engaged: list[Tensor] = []
         self._last_loss: Tensor | None = None
+        self._rate = math.nan  # learning rate of the last update
         self._restored: dict[str, Any] | None = None
 
     @abstractmethod
@@ -143,6 +144,7 @@ class SequenceTask(pl.LightningModule, ABC):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
+        self._rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         optimizer.step(closure=optimizer_closure)
         # Here and not in a hook after the batch, so that a checkpoint of this step contains it.
         if self.schedule.interval == "step" and isinstance(self._scheduler, LRScheduler):
@@ -164,7 +166,7 @@ class SequenceTask(pl.LightningModule, ABC):
         if norms.device.type != "cpu":  # on a CPU every step was checked
             self._refuse_divergence(Clipped(norms.sum(), engaged[-1]))
         values = {f"train/{k}": v for k, v in self.metrics("train", self._window.value()).items()}
-        values["train/learning_rate"] = self.learning_rate
+        values["train/learning_rate"] = self._rate
         values["gradient/norm"] = float(norms.mean())
         values["gradient/norm_max"] = float(norms.max())
         values["gradient/clipped_share"] = float(engaged.float().mean())
@@ -179,10 +181,6 @@ class SequenceTask(pl.LightningModule, ABC):
     def epoch_loss(self) -> float:
         """Mean training loss of the present epoch so far."""
         return self._epoch.value()
-
-    @property
-    def learning_rate(self) -> float:
-        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     # --- evaluation -----------------------------------------------------------------------------
 
