@@ -1,4 +1,4 @@
-"""The n-gram model: a proper distribution, and the equation of its docstring."""
+"""The n-gram baseline against its definition, word by word."""
 
 from __future__ import annotations
 
@@ -7,110 +7,95 @@ import math
 import numpy as np
 import pytest
 
-import seqmodels.data.ngram as module
-from seqmodels.data.ngram import NGram, ngram_cross_entropy
+from seqmodels.data import NGram, ngram_cross_entropy
 
-V = 5
-TRAIN = np.array([0, 1, 2, 0, 1, 3, 0, 1, 2, 2, 2, 0, 3])  # 4 never comes; 3 ends it
-VALID = np.array([0, 1, 2, 4, 1, 2, 2, 0, 3, 3, 0, 1, 4, 4])
+VOCAB = 6
 
 
-@pytest.fixture(params=["tables", "sorting"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small problems are counted by tables, large ones by sorting: both are tried on the same."""
-    if request.param == "sorting":
-        monkeypatch.setattr(module, "DENSE", 0)
+def text(size: int, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return random.choice(VOCAB, size=size, p=[0.4, 0.3, 0.2, 0.1, 0.0, 0.0])
 
 
-def witten_bell(train: list[int], context: tuple[int, ...], word: int, vocab_size: int) -> float:
-    """p(word | context) by counting, in the slowest way."""
-    n = len(context)
-    lower = (
-        1.0 / vocab_size if n == 0 else witten_bell(train, context[1:], word, vocab_size)
-    )
-    after = [train[i + n] for i in range(len(train) - n) if tuple(train[i : i + n]) == context]
-    if not after:
+def probability(train: list[int], history: list[int], word: int, vocab_size: int) -> float:
+    """p(word | history) by the definition, the context being the whole history."""
+    length = len(history)
+    lower = probability(train, history[1:], word, vocab_size) if length else 1.0 / vocab_size
+    followers = [train[i] for i in range(length, len(train)) if train[i - length : i] == history]
+    if not followers:
         return lower
-    kinds = len(set(after))
-    return (after.count(word) + kinds * lower) / (len(after) + kinds)
+    kinds = len(set(followers))
+    return (followers.count(word) + kinds * lower) / (len(followers) + kinds)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+@pytest.mark.parametrize("size", [1, 3, 60])
+def test_agrees_with_the_definition(order: int, size: int) -> None:
+    train = text(size, seed=size)
+    valid = np.random.default_rng(1).integers(0, VOCAB, size=40)  # with words never seen
+    expected = [
+        probability(train.tolist(), valid[max(0, i - order + 1) : i].tolist(), int(word), VOCAB)
+        for i, word in enumerate(valid)
+    ]
+    model = NGram(train, order, VOCAB)
+    np.testing.assert_allclose(model.probabilities(valid), expected, rtol=1e-12)
+    mean = -sum(map(math.log, expected)) / len(expected)
+    assert ngram_cross_entropy(train, valid, order, VOCAB) == pytest.approx(mean, rel=1e-12)
+
+
+def test_a_model_holds_those_of_lower_order() -> None:
+    train, valid = text(80, seed=2), text(40, seed=3)
+    model = NGram(train, 4, VOCAB)
+    for order in (1, 2, 3, 4):
+        alone = ngram_cross_entropy(train, valid, order, VOCAB)
+        assert model.cross_entropy(valid, order) == pytest.approx(alone, rel=1e-14)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
-def test_equals_counting_by_hand(order: int) -> None:
-    ours = NGram(TRAIN, order, V).probabilities(VALID)
-    tokens = VALID.tolist()
-    theirs = [
-        witten_bell(TRAIN.tolist(), tuple(tokens[max(0, i - order + 1) : i]), token, V)
-        for i, token in enumerate(tokens)
+@pytest.mark.parametrize("seed", range(5))
+def test_probabilities_add_up_to_one(order: int, seed: int) -> None:
+    model = NGram(text(50, seed), order, VOCAB)
+    context = np.random.default_rng(seed).integers(0, VOCAB, size=order - 1)
+    total = sum(model.probabilities(np.append(context, word))[-1] for word in range(VOCAB))
+    assert total == pytest.approx(1.0, rel=1e-12)
+
+
+def test_large_vocabularies_count_as_small_ones_do() -> None:
+    # Too many possible pairs for a table: they are sorted instead. Order 5 would not fit into 64
+    # bits if contexts were numbered by their words.
+    train, valid = text(60, seed=4), text(30, seed=5)
+    wide = 3_000_000
+    expected = [
+        probability(train.tolist(), valid[max(0, i - 4) : i].tolist(), int(word), wide)
+        for i, word in enumerate(valid)
     ]
-    np.testing.assert_allclose(ours, theirs, rtol=1e-13)
-
-
-@pytest.mark.parametrize("order", [1, 2, 3])
-@pytest.mark.parametrize(
-    "context", [(0, 1), (2, 2), (1, 3), (3, 3), (4, 4), (0, 3), (4, 0)], ids=str
-)
-def test_the_probabilities_of_all_words_add_up_to_one(
-    order: int, context: tuple[int, int]
-) -> None:
-    # (4, ·) was never seen; (0, 3) only at the very end, where nothing follows.
-    model = NGram(TRAIN, order, V)
-    every = [model.probabilities(np.array([*context, word]))[-1] for word in range(V)]
-    assert math.fsum(every) == pytest.approx(1.0, abs=1e-14)
-    assert min(every) > 0
-
-
-def test_a_lower_order_of_a_model_is_the_model_of_that_order() -> None:
-    model = NGram(TRAIN, 3, V)
-    for order in (1, 2, 3):
-        theirs = NGram(TRAIN, order, V).probabilities(VALID)
-        np.testing.assert_array_equal(model.probabilities(VALID, order), theirs)
-
-
-def test_the_loss_is_the_mean_in_nats() -> None:
-    train = np.array([0, 0, 0, 1])
-    # Unigrams of V = 2: p(0) = (3 + 2 · 1/2) / 6, p(1) = (1 + 2 · 1/2) / 6.
-    expected = -(math.log(4 / 6) + math.log(2 / 6)) / 2
-    assert ngram_cross_entropy(train, np.array([0, 1]), 1, 2) == pytest.approx(expected, abs=1e-15)
-
-
-def test_large_vocabularies_and_orders_do_not_overflow() -> None:
-    size = 2**31  # numbers of contexts of four words would not fit into 64 bits
-    words = np.array([0, 5, size - 1, 5, 0, 5, size - 1, 5], dtype=np.int64)
-    ours = NGram(words, 5, size).probabilities(words)
-    theirs = [
-        witten_bell(words.tolist(), tuple(words[max(0, i - 4) : i].tolist()), int(word), size)
-        for i, word in enumerate(words)
-    ]
-    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    np.testing.assert_allclose(NGram(train, 5, wide).probabilities(valid), expected, rtol=1e-12)
 
 
 def test_narrow_integers_do_not_overflow() -> None:
-    train, valid = TRAIN + 40_000, VALID + 40_000
-    size = 50_000  # 40,000 · 50,000 is beyond 31 bits
-    wide = NGram(train, 3, size).probabilities(valid)
-    narrow = NGram(train.astype(np.int32), 3, size).probabilities(valid.astype(np.int32))
+    # Tokens are kept as int32; a pair of words of this vocabulary needs more.
+    train, valid = text(60, seed=6) + 40_000, text(30, seed=7) + 40_000
+    wide = NGram(train, 3, 50_000).probabilities(valid)
+    narrow = NGram(train.astype(np.int32), 3, 50_000).probabilities(valid.astype(np.int32))
     np.testing.assert_array_equal(narrow, wide)
 
 
-@pytest.mark.parametrize("order", [3, 4, 9])
-def test_an_order_beyond_the_text_is_no_harm(order: int) -> None:
-    train = np.array([0, 1, 1])
-    tokens = [1, 1, 0, 1]
-    ours = NGram(train, order, 2).probabilities(np.array(tokens))
-    theirs = [
-        witten_bell(train.tolist(), tuple(tokens[max(0, i - order + 1) : i]), token, 2)
-        for i, token in enumerate(tokens)
-    ]
-    np.testing.assert_allclose(ours, theirs, rtol=1e-13)
-    assert NGram(train, order, 2).probabilities(np.array([], dtype=np.int64)).shape == (0,)
+def test_a_context_that_only_ends_the_text_is_as_good_as_unseen() -> None:
+    model = NGram(np.array([0, 1, 0, 2]), 2, 3)
+    after = [float(model.probabilities(np.array([2, word]))[1]) for word in range(3)]
+    assert after == [float(model.probabilities(np.array([word]))[0]) for word in range(3)]
 
 
-def test_impossible_models_are_refused() -> None:
+def test_a_bigram_model_finds_what_follows_what() -> None:
+    train = np.tile([0, 1, 2, 3], 500)
+    assert ngram_cross_entropy(train, train, 1, 4) == pytest.approx(math.log(4), abs=1e-2)
+    assert ngram_cross_entropy(train, train, 2, 4) < 0.01
+
+
+def test_impossible_orders() -> None:
     with pytest.raises(ValueError, match="order must be >= 1, got 0"):
-        NGram(TRAIN, 0, V)
+        NGram(text(9, 0), 0, VOCAB)
+    with pytest.raises(ValueError, match=r"order must lie in 1..2, got 3"):
+        NGram(text(9, 0), 2, VOCAB).probabilities(text(9, 0), order=3)
     with pytest.raises(ValueError, match="needs training tokens"):
-        NGram(TRAIN[:0], 2, V)
-    for order in (0, 3):
-        with pytest.raises(ValueError, match=rf"order must lie in 1\.\.2, got {order}"):
-            NGram(TRAIN, 2, V).probabilities(VALID, order)
+        NGram(text(9, 0)[:0], 2, VOCAB)

@@ -1,181 +1,175 @@
-"""Streams for truncated back-propagation: what is predicted, in what order, how it is resumed."""
+"""Streams: every token is predicted once, rows go on from batch to batch, epochs can be resumed."""
 
 from __future__ import annotations
 
-import itertools
 import json
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from seqmodels.data.streams import IGNORE, SequenceBatch, StreamLoader, make_streams
+from seqmodels.data import IGNORE, SequenceBatch, StreamLoader, make_streams
 
-# Tokens, streams, chunk: even; uneven streams; a short last chunk; both; a chunk longer than all.
-SIZES = [(24, 3, 7), (25, 3, 7), (24, 3, 4), (101, 4, 7), (103, 4, 7), (10, 5, 3), (9, 1, 100)]
-
-
-def loader(n: int, b: int, t: int, *, drop_remainder: bool = False) -> StreamLoader:
-    """Every token is its own place, so that a batch tells where it came from."""
-    return StreamLoader(np.arange(n), b, t, drop_remainder=drop_remainder)
-
-
-def epoch(loader: StreamLoader) -> list[SequenceBatch]:
-    return list(loader)
-
-
-def rows(loader: StreamLoader) -> tuple[Tensor, Tensor]:
-    """One epoch of inputs and targets, joined in time."""
-    batches = epoch(loader)
-    return torch.cat([b.inputs for b in batches], 1), torch.cat([b.targets for b in batches], 1)
+# N tokens, B streams, T columns
+SIZES = [
+    (24, 4, 3),
+    (25, 4, 3),
+    (27, 4, 3),
+    (26, 4, 5),
+    (9, 4, 1),
+    (8, 4, 7),
+    (7, 1, 2),
+    (40, 3, 40),
+]
 
 
-def same(ours: list[SequenceBatch], theirs: list[SequenceBatch]) -> bool:
-    return len(ours) == len(theirs) and all(
-        torch.equal(a.inputs, b.inputs) and torch.equal(a.targets, b.targets)
-        for a, b in zip(ours, theirs, strict=True)
-    )
+def numbered(size: int) -> np.ndarray:
+    return np.arange(size, dtype=np.int32)  # each token says its place
 
 
-@pytest.mark.parametrize(("n", "b", "t"), SIZES)
-def test_every_token_is_predicted_once_but_the_first_of_each_stream(n: int, b: int, t: int) -> None:
-    streams = loader(n, b, t)
-    inputs, targets = rows(streams)
-    predicted = targets[targets != IGNORE].tolist()
-    assert len(predicted) == len(set(predicted)) == n - b == streams.num_targets
-    assert sorted([*predicted, *inputs[:, 0].tolist()]) == list(range(n))
+def stream_starts(size: int, streams: int) -> list[int]:
+    """The first N mod B streams are one token longer."""
+    return [b * (size // streams) + min(b, size % streams) for b in range(streams)]
 
 
-@pytest.mark.parametrize("drop", [False, True])
-@pytest.mark.parametrize(("n", "b", "t"), SIZES[:5])
-def test_a_target_is_the_token_after_its_input(n: int, b: int, t: int, drop: bool) -> None:
-    inputs, targets = rows(loader(n, b, t, drop_remainder=drop))
-    known = targets != IGNORE
-    assert torch.equal(targets[known], inputs[known] + 1)
-
-
-@pytest.mark.parametrize("drop", [False, True])
-@pytest.mark.parametrize(("n", "b", "t"), SIZES[:5])
-def test_a_row_goes_on_in_the_same_row_of_the_next_batch(
-    n: int, b: int, t: int, drop: bool
+@pytest.mark.parametrize(("size", "streams", "length"), SIZES)
+def test_every_token_but_the_streams_first_is_predicted_once(
+    size: int, streams: int, length: int
 ) -> None:
-    batches = epoch(loader(n, b, t, drop_remainder=drop))
-    for before, after in itertools.pairwise(batches):
-        assert torch.equal(after.inputs[:, 0], before.targets[:, -1])
+    loader = StreamLoader(numbered(size), streams, length)
+    targets = torch.cat([batch.targets.flatten() for batch in loader])
+    predicted = sorted(targets[targets != IGNORE].tolist())
+    assert predicted == sorted(set(range(size)) - set(stream_starts(size, streams)))
+    assert loader.num_targets == len(predicted) == size - streams
 
 
-@pytest.mark.parametrize(("n", "b", "t"), SIZES)
-def test_the_batches_are_full_but_the_last(n: int, b: int, t: int) -> None:
-    streams = loader(n, b, t)
-    batches = epoch(streams)
-    widths = [batch.inputs.shape[1] for batch in batches]
-    columns = -(-n // b) - 1
-    assert len(streams) == len(batches) == -(-columns // t)
-    assert widths[:-1] == [t] * (len(widths) - 1)
-    assert 1 <= widths[-1] <= t
-    assert sum(widths) == columns
-    assert all(batch.inputs.shape == batch.targets.shape == (b, w) for batch, w in zip(batches, widths, strict=True))
+@pytest.mark.parametrize(("size", "streams", "length"), SIZES)
+@pytest.mark.parametrize("drop_remainder", [False, True])
+def test_a_row_goes_on_in_the_next_batch(
+    size: int, streams: int, length: int, drop_remainder: bool
+) -> None:
+    if drop_remainder:
+        size += streams * length  # one chunk at least
+    loader = StreamLoader(numbered(size), streams, length, drop_remainder=drop_remainder)
+    batches = list(loader)
+    assert len(batches) == len(loader)
+    inputs = torch.cat([batch.inputs for batch in batches], dim=1)
+    targets = torch.cat([batch.targets for batch in batches], dim=1)
+    for row, (given, wanted) in enumerate(zip(inputs, targets, strict=True)):
+        real = wanted != IGNORE
+        assert torch.equal(wanted[real], given[real] + 1)
+        assert torch.equal(given, given[0] + torch.arange(len(given)))
+        if not drop_remainder:
+            assert given[0] == stream_starts(size, streams)[row]
 
 
-def test_streams_of_two_lengths() -> None:
-    inputs, targets = make_streams(np.arange(11), 3)
-    assert inputs.tolist() == [[0, 1, 2], [4, 5, 6], [8, 9, 10]]
-    assert targets.tolist() == [[1, 2, 3], [5, 6, 7], [9, 10, IGNORE]]
-
-
-@pytest.mark.parametrize(("n", "b", "t"), [(103, 4, 7), (929, 20, 20), (24, 3, 7), (99, 2, 4)])
-def test_drop_remainder_is_the_reader_of_zaremba(n: int, b: int, t: int) -> None:
-    # Of the program that came with arXiv:1409.2329: x of batch i is column i·T and on, y one later.
-    tokens = np.arange(n)
-    length = n // b
-    matrix = tokens[: b * length].reshape(b, length)
-    steps = (length - 1) // t
-    streams = loader(n, b, t, drop_remainder=True)
-    batches = epoch(streams)
-    assert len(streams) == len(batches) == steps
-    assert streams.num_targets == b * steps * t
-    for i, batch in enumerate(batches):
-        assert batch.inputs.tolist() == matrix[:, i * t : (i + 1) * t].tolist()
-        assert batch.targets.tolist() == matrix[:, i * t + 1 : (i + 1) * t + 1].tolist()
-
-
-@pytest.mark.parametrize("done", [0, 1, 3, 4])
-def test_a_loaded_position_gives_the_rest_of_the_epoch(done: int) -> None:
-    whole = epoch(loader(103, 4, 7))
-    first = loader(103, 4, 7)
-    head = list(itertools.islice(first, done))
-    # The saved state goes through a file, and is taken while the epoch runs.
-    state = json.loads(json.dumps(first.state_dict()))
-    second = loader(103, 4, 7)
-    second.load_state_dict(state)
-    rest = epoch(second)
-    assert len(whole) == 4
-    if done < len(whole):
-        assert same(head + rest, whole)
-    else:  # the epoch was over when it was saved: the next one comes, a whole one
-        assert same(rest, whole)
-    assert same(epoch(second), whole)
-
-
-def test_the_position_moves_before_a_batch_is_handed_out() -> None:
-    streams = loader(103, 4, 7)
-    positions = [streams.state_dict()["position"] for _ in streams]
-    assert positions == [1, 2, 3, 4]
-    assert streams.state_dict() == {"position": 0}
-
-
-def test_an_epoch_after_the_last_is_the_same_again() -> None:
-    streams = loader(103, 4, 7)
-    assert same(epoch(streams), epoch(streams))
-
-
-def test_iteration_goes_on_where_it_was_left() -> None:
-    streams = loader(103, 4, 7)
-    whole = epoch(loader(103, 4, 7))
-    iterator = iter(streams)
-    next(iterator)
-    assert same(epoch(streams), whole[1:])
-
-
-@pytest.mark.parametrize("position", [-1, 5, 10**6])
-def test_a_position_outside_the_epoch_is_refused(position: int) -> None:
-    streams = loader(103, 4, 7)
-    with pytest.raises(ValueError, match=rf"position {position} lies outside the 4 batches"):
-        streams.load_state_dict({"position": position})
-    assert streams.state_dict() == {"position": 0}
-
-
-@pytest.mark.parametrize("kind", [np.int32, np.int64])
-def test_batches_are_int64_copies(kind: type) -> None:
-    tokens = np.arange(24, dtype=kind)
-    streams = StreamLoader(tokens, 3, 4)
-    for batch in streams:
-        assert batch.inputs.dtype == batch.targets.dtype == torch.int64
-        assert batch.inputs.is_contiguous()
-        assert batch.lengths is None
-        batch.inputs.fill_(-7)
-        batch.targets.fill_(-7)
-    assert tokens.tolist() == list(range(24))
-    assert same(epoch(streams), epoch(loader(24, 3, 4)))
+@pytest.mark.parametrize(("size", "streams", "length"), SIZES)
+def test_batches_have_the_shape_that_was_asked_for(size: int, streams: int, length: int) -> None:
+    batches = list(StreamLoader(numbered(size), streams, length))
+    columns = -(-size // streams) - 1
+    for batch in batches[:-1]:
+        assert batch.inputs.shape == batch.targets.shape == (streams, length)
+    assert batches[-1].inputs.shape == (streams, (columns - 1) % length + 1)
+    assert {t.dtype for batch in batches for t in batch[:2]} == {torch.int64}
+    assert all(batch.lengths is None and batch.inputs.min() >= 0 for batch in batches)
 
 
 @pytest.mark.parametrize(
-    ("n", "b", "t", "drop", "said"),
+    ("size", "streams", "length", "batches"),
+    [(25, 4, 2, 2), (27, 4, 5, 1), (24, 4, 3, 1), (929_589, 20, 20, 2323)],
+)
+def test_dropping_the_remainder_as_zaremba_does(
+    size: int, streams: int, length: int, batches: int
+) -> None:
+    loader = StreamLoader(numbered(size), streams, length, drop_remainder=True)
+    assert len(loader) == batches
+    assert loader.num_targets == batches * streams * length
+    first = next(iter(loader))
+    assert first.inputs[:, 0].tolist() == [b * (size // streams) for b in range(streams)]
+
+
+@pytest.mark.parametrize(("size", "streams", "length"), [(25, 4, 2), (103, 4, 7), (24, 3, 7)])
+def test_the_batches_of_zaremba(size: int, streams: int, length: int) -> None:
+    # The reader of their program: a matrix of B rows, of which batch i takes the columns i T to
+    # (i + 1) T, and as targets those one later.
+    rows = numbered(size)[: size // streams * streams].reshape(streams, -1)
+    loader = StreamLoader(numbered(size), streams, length, drop_remainder=True)
+    assert len(loader) == (size // streams - 1) // length
+    for i, batch in enumerate(loader):
+        assert batch.inputs.tolist() == rows[:, i * length : (i + 1) * length].tolist()
+        assert batch.targets.tolist() == rows[:, i * length + 1 : (i + 1) * length + 1].tolist()
+
+
+def test_equal_streams_are_views_of_the_tokens() -> None:
+    tokens = numbered(24)
+    inputs, targets = make_streams(tokens, 4)
+    tokens[:] += 100
+    assert inputs[0].tolist() == [100, 101, 102, 103, 104]
+    assert targets[3].tolist() == [119, 120, 121, 122, 123]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_changing_a_batch_does_not_change_the_text(dtype: type) -> None:
+    loader = StreamLoader(np.arange(6, dtype=dtype), 1, 5)
+    for batch in loader:
+        batch.inputs.zero_()
+        batch.targets.zero_()
+    assert next(iter(loader)).inputs.tolist() == [[0, 1, 2, 3, 4]]
+
+
+# ---------------------------------------------------------------------------------- the position
+
+
+def same(left: list[SequenceBatch], right: list[SequenceBatch]) -> bool:
+    return len(left) == len(right) and all(
+        torch.equal(a.inputs, b.inputs) and torch.equal(a.targets, b.targets)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+@pytest.mark.parametrize("done", [0, 1, 3, 6])
+def test_a_fresh_loader_goes_on_where_the_saved_one_was(done: int) -> None:
+    whole = list(StreamLoader(numbered(27), 4, 1))
+    interrupted = StreamLoader(numbered(27), 4, 1)
+    for _, _batch in zip(range(done), interrupted, strict=False):
+        pass
+    saved = json.loads(json.dumps(interrupted.state_dict()))
+    resumed = StreamLoader(numbered(27), 4, 1)
+    resumed.load_state_dict(saved)
+    expected = whole[done:] or whole  # an epoch that is over is followed by the next one
+    assert same(list(resumed), expected)
+    assert same(list(resumed), whole)
+
+
+def test_the_position_moves_before_a_batch_is_handed_out() -> None:
+    loader = StreamLoader(numbered(13), 2, 2)
+    seen = [loader.state_dict()["position"] for _ in loader]
+    assert seen == [1, 2, 3]
+    assert loader.state_dict() == {"position": 0}
+
+
+def test_an_abandoned_iteration_is_continued() -> None:
+    loader = StreamLoader(numbered(13), 2, 2)
+    first = next(iter(loader))
+    assert same([first, *loader], list(StreamLoader(numbered(13), 2, 2)))
+
+
+@pytest.mark.parametrize("position", [-1, 4])
+def test_a_position_outside_the_data_is_refused(position: int) -> None:
+    loader = StreamLoader(numbered(13), 2, 2)
+    with pytest.raises(ValueError, match=rf"position {position} lies outside the 3 batches"):
+        loader.load_state_dict({"position": position})
+
+
+@pytest.mark.parametrize(
+    ("size", "streams", "length", "drop", "message"),
     [
-        (5, 3, 1, False, "5 tokens are too few for 3 streams"),
-        (0, 1, 1, False, "0 tokens are too few for 1 streams"),
-        (6, 0, 1, False, "batch_size must be >= 1, got 0"),
-        (6, -2, 1, False, "batch_size must be >= 1, got -2"),
-        (6, 2, 0, False, "seq_len must be >= 1, got 0"),
-        (12, 2, 6, True, "5 predictions each, fewer than one chunk of 6"),
+        (7, 4, 2, False, "7 tokens are too few for 4 streams"),
+        (8, 0, 2, False, "batch_size must be >= 1, got 0"),
+        (8, 2, 0, False, "seq_len must be >= 1, got 0"),
+        (10, 2, 5, True, "4 predictions each, fewer than one chunk of 5: lower data.seq_len"),
     ],
 )
-def test_impossible_sizes_are_refused(n: int, b: int, t: int, drop: bool, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        loader(n, b, t, drop_remainder=drop)
-
-
-def test_the_least_text_that_is_enough() -> None:
-    assert loader(6, 3, 5).num_targets == 3
-    assert loader(14, 2, 6, drop_remainder=True).num_targets == 12
+def test_impossible_sizes(size: int, streams: int, length: int, drop: bool, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        StreamLoader(numbered(size), streams, length, drop_remainder=drop)

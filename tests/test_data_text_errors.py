@@ -76,6 +76,42 @@ def test_an_empty_file(tmp_path: Path, name: str) -> None:
     assert refusal(path, ValueError) == f"{path} is empty: give a file with text"
 
 
+@pytest.mark.parametrize("level", ["char", "word"])
+def test_nothing_but_white_space(tmp_path: Path, level: str) -> None:
+    # At word level this would be a text of <eos> alone.
+    path = write(tmp_path / "t.txt", " \n\t\n" * 500)
+    said = refusal(path, ValueError, level=level)
+    assert said == f"{path} is nothing but white space: give a file with text"
+
+
+def test_a_path_of_no_letters() -> None:
+    assert "data.path is empty" in refusal("", ValueError)
+
+
+def test_a_short_split_of_a_folder_names_its_own_file(tmp_path: Path) -> None:
+    write(tmp_path / "a.train.txt")
+    path = write(tmp_path / "a.valid.txt", "abc")
+    message = refusal(tmp_path, ValueError)
+    assert f"the valid split of {path} has 3 tokens" in message
+    assert "data.split" not in message  # which does not matter here
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"level": "word"}, "data.level=word, but .* one of level char"),
+        ({"lowercase": True}, "data.lowercase=true, but .* made with lowercase=false"),
+    ],
+)
+def test_a_vocabulary_of_another_kind(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    path = write(tmp_path / "t.txt")
+    vocabulary = ready(path).vocabulary
+    with pytest.raises(ValueError, match=message):
+        TextData(path=str(path), **{**SMALL, **settings}).setup(vocabulary)
+
+
 def test_a_pattern_of_empty_files(tmp_path: Path) -> None:
     for name in "ab":
         write(tmp_path / name, "")
@@ -132,9 +168,9 @@ def test_an_unclear_folder(tmp_path: Path, names: list[str], parts: list[str]) -
     ("text", "settings", "parts"),
     [
         ("a" * 100, {"split": (0.17, 0.43, 0.4)}, ["train split", "17 tokens", "18 that 3 streams",
-         "data.batch_size or data.seq_len"]),
+         "lower data.batch_size, or lower data.seq_len"]),
         ("a" * 20, {"split": (0.9, 0.1, 0)}, ["valid split", "2 tokens", "4 that 2 streams",
-         "data.eval_batch_size or change data.split"]),
+         "lower data.eval_batch_size, or change data.split"]),
         ("a" * 20, {"split": (0.99, 0.01, 0)}, ["valid split", "1 tokens"]),
         ("a" * 20, {"split": (0.9, 0, 0.1), "eval_batch_size": 5}, ["test split", "10 that 5"]),
         ("ab", {"batch_size": 1, "split": (1, 0, 0)}, ["2 tokens", "6 that one stream needs"]),

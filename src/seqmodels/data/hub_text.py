@@ -110,11 +110,13 @@ class HubTextData(TextStreams):
         digest = hashlib.sha256()
         for text in texts.values():
             digest.update(text.encode("utf-8"))
+        places = {split: f"{self._shown()}, split {name}," for split, name in names.items()}
         if "valid" not in texts and self.split[1] > 0:
             whole = "train+valid" if "test" in texts else "all"
             texts = {whole if split == "train" else split: text for split, text in texts.items()}
+            places[whole] = places["train"]
         files = [self._shown()] if self.name is not None else _paths(self.data_files)
-        return Source(texts, files, digest.hexdigest())
+        return Source(texts, places, files, digest.hexdigest())
 
     def _shown(self) -> str:
         if self.name is None:

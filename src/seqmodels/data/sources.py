@@ -29,11 +29,13 @@ class Source:
     Attributes:
         texts: one text for each split, "train" among them; or "all", one to be cut into the three;
             or "train+valid", one to be cut into those two, beside "test".
+        places: what to call each of the texts when something is wrong with it.
         files: where it comes from, for the record.
         digest: SHA-256 of all of it, in order.
     """
 
     texts: dict[str, str]
+    places: dict[str, str]
     files: list[str]
     digest: str
 
@@ -49,11 +51,12 @@ def read_source(path: str | None, *, max_chars: int | None = None) -> Source:
 
     Raises:
         FileNotFoundError: nothing is there.
-        ValueError: empty, not UTF-8, a damaged archive, an unclear folder.
+        ValueError: nothing but white space, not UTF-8, a damaged archive, an unclear folder.
     """
     groups = _locate(path)
     digest = hashlib.sha256()
     texts: dict[str, str] = {}
+    places: dict[str, str] = {}
     for name, files in groups.items():
         parts = []
         for file in files:
@@ -61,14 +64,22 @@ def read_source(path: str | None, *, max_chars: int | None = None) -> Source:
             digest.update(raw)
             parts.append(_decode(raw, file))
         text = join_texts(parts)
-        if not text:
+        if not text or text.isspace():
             what = f"{files[0]} is" if len(files) == 1 else f"the {len(files)} files of {path} are"
-            raise ValueError(f"{what} empty: give a file with text")
+            how = "empty" if not text else "nothing but white space"
+            raise ValueError(f"{what} {how}: give a file with text")
         texts[name] = text if max_chars is None else text[:max_chars]
+        places[name] = shown_files([str(file) for file in files])
     names = [str(file) for files in groups.values() for file in files]
     if path is None:
         names = [f"Python {sysconfig.get_python_version()} standard library, {len(names)} modules"]
-    return Source(texts, names, digest.hexdigest())
+        places = {"all": names[0]}
+    return Source(texts, places, names, digest.hexdigest())
+
+
+def shown_files(files: Sequence[str]) -> str:
+    """One file, or how many and the first of them."""
+    return files[0] if len(files) == 1 else f"{len(files)} files from {files[0]} on"
 
 
 def join_texts(parts: Sequence[str]) -> str:
@@ -81,6 +92,8 @@ def join_texts(parts: Sequence[str]) -> str:
 def _locate(path: str | None) -> dict[str, list[Path]]:
     if path is None:
         return {"all": standard_library()}
+    if not path:
+        raise ValueError("data.path is empty: give a file, a pattern, a folder, or null")
     place = Path(path).expanduser()
     if place.is_dir():
         return {split: [file] for split, file in split_files(place).items()}

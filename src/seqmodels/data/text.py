@@ -10,7 +10,7 @@ import numpy as np
 
 from seqmodels.data.base import SPLITS, DataModule, Split
 from seqmodels.data.ngram import NGram
-from seqmodels.data.sources import Source, cut, read_source
+from seqmodels.data.sources import Source, cut, read_source, shown_files
 from seqmodels.data.streams import StreamLoader
 from seqmodels.data.vocabulary import Level, Vocabulary, characters_before, check_limits, tokenise
 
@@ -87,6 +87,12 @@ class TextStreams(DataModule):
                 f"data.level={self.level}, but the model's vocabulary is one of level "
                 f"{vocabulary.level}"
             )
+        if vocabulary is not None and vocabulary.lowercase != self.lowercase:
+            ours, theirs = str(self.lowercase).lower(), str(vocabulary.lowercase).lower()
+            raise ValueError(
+                f"data.lowercase={ours}, but the model's vocabulary was made with "
+                f"lowercase={theirs}: set data.lowercase={theirs}"
+            )
         source = self.read()
         self.files, self.digest = source.files, source.digest
         parts = self._parts(source)
@@ -101,7 +107,7 @@ class TextStreams(DataModule):
         self.vocabulary = vocabulary
         # Half the memory of int64; batches are int64 again.
         self.tokens = {s: vocabulary.encode(part).astype(np.int32) for s, part in parts.items()}
-        self._check_lengths()
+        self._check_lengths(source)
 
     def _parts(self, source: Source) -> dict[Split, Sequence[str]]:
         """The tokens of each split that there is."""
@@ -134,23 +140,24 @@ class TextStreams(DataModule):
                 self.characters[split] = bounds[index + 1] - bounds[index]
         return parts
 
-    def _check_lengths(self) -> None:
+    def _check_lengths(self, source: Source) -> None:
         for split, tokens in self.tokens.items():
             streams = self.batch_size if split == "train" else self.eval_batch_size
             setting = "data.batch_size" if split == "train" else "data.eval_batch_size"
             # One chunk: a training step as it was asked for; evaluation takes what there is.
             least = streams * (self.seq_len + 1 if split == "train" else 2)
             if len(tokens) < least:
+                text = next(t for t in (split, "train+valid", "all") if t in source.texts)
+                ways = ["give more text", f"lower {setting}"]
+                if split == "train":
+                    ways.append("lower data.seq_len")
+                elif text != split:
+                    ways.append("change data.split")
                 streams_need = f"{streams} streams need" if streams > 1 else "one stream needs"
-                also = " or data.seq_len" if split == "train" else " or change data.split"
                 raise ValueError(
-                    f"the {split} split of {self._where()} has {len(tokens)} tokens, fewer than "
-                    f"the {least} that {streams_need}: give more text, or lower {setting}" + also
+                    f"the {split} split of {source.places[text]} has {len(tokens)} tokens, fewer "
+                    f"than the {least} that {streams_need}: {', or '.join(ways)}"
                 )
-
-    def _where(self) -> str:
-        files = self.files
-        return files[0] if len(files) == 1 else f"{len(files)} files from {files[0]} on"
 
     def sizes(self) -> dict[str, int]:
         return {"num_tokens": len(self.vocabulary)}
@@ -182,9 +189,10 @@ class TextStreams(DataModule):
         unk = self.vocabulary.unk_id
         counts = {split: len(tokens) for split, tokens in self.tokens.items()}
         sizes = ", ".join(f"{split} {count:,}" for split, count in counts.items())
+        where = shown_files(self.files)
         kind = "characters" if self.level == "char" else "words"
         return {
-            "summary": f"{self._where()}: {sizes} {kind}, {len(self.vocabulary):,} symbols",
+            "summary": f"{where}: {sizes} {kind}, {len(self.vocabulary):,} symbols",
             "digest": self.digest,
             "files": self.files,
             "level": self.level,
