@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from seqmodels.cli import main
+from seqmodels.config import compose, step_limit
 from seqmodels.runs import create_run_dir
 from seqmodels.training import checkpoint_io
 from tiny import TEXT, checkpoint, record, rows, tiny, train, write_text
@@ -457,3 +458,11 @@ def test_ctrl_c_leaves_a_usable_checkpoint(tmp_path: Path) -> None:
     assert record(run)["status"] == "interrupted"
     assert checkpoint(run)["global_step"] == record(run)["steps"] > 0
     assert main(["eval", f"run={run}", "checkpoint=last"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("extra", "steps"),
+    [((), 1200), (("trainer.max_epochs=2",), -1), (("trainer.max_steps=7",), 7)],
+)
+def test_what_ends_a_run_that_does_not_say(extra: tuple[str, ...], steps: int) -> None:
+    assert step_limit(compose("train", extra).trainer) == steps

@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
-from seqmodels.config import instantiate
+from seqmodels.config import instantiate, step_limit
 from seqmodels.runs import Record
 from seqmodels.training.callbacks.checkpoint import Checkpoint
 from seqmodels.training.callbacks.final_validation import FinalValidation
@@ -71,7 +71,7 @@ def build_trainer(
     # An interval in batches counts on from epoch to epoch; a share belongs to its epoch.
     in_batches = isinstance(t.val_check_interval, int)
     return pl.Trainer(
-        max_steps=t.max_steps,
+        max_steps=step_limit(t),
         max_epochs=-1 if t.max_epochs is None else t.max_epochs,
         max_time=t.max_time,
         accelerator=t.accelerator,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf import DictConfig
 
-from seqmodels.config import check, compose, diff, instantiate, to_plain
+from seqmodels.config import check, compose, diff, instantiate, step_limit, to_plain
 from seqmodels.errors import UserError
 from seqmodels.runs import (
     Record,
@@ -78,7 +78,7 @@ def _resumed_record(plain: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _asks_for_more(cfg: DictConfig, record: dict[str, Any]) -> bool:
-    steps, epochs = cfg.trainer.max_steps, cfg.trainer.max_epochs
+    steps, epochs = step_limit(cfg.trainer), cfg.trainer.max_epochs
     more_steps = steps == -1 or steps > record["steps"]
     more_epochs = epochs is None or epochs > record["epochs"]
     return more_steps and more_epochs

@@ -11,7 +11,7 @@ from ..locations import config_dir
 from .building import apply_overrides, diff, from_plain, instantiate, to_plain
 from .checking import check
 from .composition import compose
-from .schema import Config, TrainerConfig
+from .schema import Config, TrainerConfig, step_limit
 
 __all__ = [
     "Config",
@@ -23,5 +23,6 @@ __all__ = [
     "diff",
     "from_plain",
     "instantiate",
+    "step_limit",
     "to_plain",
 ]

@@ -25,7 +25,7 @@ PRECISIONS = (
 class TrainerConfig:
     """How long, where and how exactly to train; the names are Lightning's."""
 
-    max_steps: int = -1  # optimiser steps; -1: no limit
+    max_steps: int | None = None  # optimiser steps; -1: no limit; None: see `step_limit`
     max_epochs: int | None = None
     max_time: str | None = None  # DD:HH:MM:SS
     accelerator: str = "auto"
@@ -98,6 +98,19 @@ class SampleConfig:
 
 
 SCHEMAS = {"schema": Config, "eval_schema": EvalConfig, "sample_schema": SampleConfig}
+
+
+DEFAULT_STEPS = 1200
+
+
+def step_limit(trainer: TrainerConfig | DictConfig) -> int:
+    """How many optimiser steps end a run at the latest; -1: something else ends it.
+
+    Unless it is said, DEFAULT_STEPS, and no limit where max_epochs or max_time is given.
+    """
+    if trainer.max_steps is not None:
+        return int(trainer.max_steps)
+    return DEFAULT_STEPS if trainer.max_epochs is None and trainer.max_time is None else -1
 
 
 def register() -> None:
@@ -195,7 +208,7 @@ def _show(value: Any) -> str:
 
 def _trainer_problems(t: DictConfig) -> Iterator[str]:
     where = "trainer."
-    yield from _positive(t, where, "max_steps", (-1,))
+    yield from _positive(t, where, "max_steps", (-1, None))
     yield from _positive(t, where, "max_epochs", (-1, None))
     yield from _positive(t, where, "accumulate_grad_batches", ())
     yield from _positive(t, where, "check_val_every_n_epoch", (None,))
