@@ -51,6 +51,18 @@ def _model(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
     return model
 
 
+@torch.no_grad()
+def try_out(model: nn.Module, data: DataModule) -> None:
+    """One small call, so that an engine that may not run says so before a run directory is made."""
+    inputs = next(iter(data.train_loader())).inputs[:2, :2]
+    model.eval()
+    model(inputs)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, Recurrent):
+            module.engine_used = None  # of the run itself, which comes later
+
+
 def user_mistake(error: BaseException) -> UserError:
     """The same message, as one for the person at the keyboard."""
     if isinstance(error, OSError) and error.strerror and error.filename:

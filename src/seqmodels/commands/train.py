@@ -100,6 +100,7 @@ class _Run:
             self.data: DataModule = building.build_data(cfg)
             self.model = building.build_model(cfg, self.data)
             instantiate(cfg.optimizer)(self.model.parameters())  # its settings are checked here
+            building.try_out(self.model, self.data)
             self.schedule = instantiate(cfg.scheduler)
             self.clip = instantiate(cfg.clip)
         except building.USER_MISTAKES as error:
