@@ -63,7 +63,7 @@ class HubTextData(TextStreams):
         cache_dir: str | None = None,
         level: Level = "char",
         split: tuple[float, float, float] = (0.9, 0.05, 0.05),
-        batch_size: int = 64,
+        batch_size: int = 32,
         seq_len: int = 64,
         eval_batch_size: int = 16,
         eval_seq_len: int | None = 256,
