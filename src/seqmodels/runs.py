@@ -34,12 +34,13 @@ Status = Literal["running", "finished", "failed", "interrupted"]
 RECORDED_PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "numpy", "datasets")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces `path` by a file with this text; a crash leaves the old file whole."""
+def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
+    """Replaces `path` by a file with this content; a crash leaves the old file whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    raw = content.encode("utf-8") if isinstance(content, str) else content
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(raw)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

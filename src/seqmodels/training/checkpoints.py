@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from seqmodels.errors import UserError
+from seqmodels.runs import write_atomically
 
 BEST = "best.ckpt"
 LAST = "last.ckpt"
@@ -24,16 +24,7 @@ def save(checkpoint: Mapping[str, Any], path: Path) -> None:
     content = io.BytesIO()
     torch.save(dict(checkpoint), content)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomically(path, content.getbuffer())
 
 
 def load(path: Path) -> dict[str, Any]:
