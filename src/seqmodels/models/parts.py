@@ -87,4 +87,6 @@ class TokenHead(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return nn.functional.linear(self.dropout(hidden), self.weight, self.bias)  # (B, T, V)
+        # Time-major, as the backbone's outputs lie in memory: the product then copies nothing.
+        time_major = self.dropout(hidden).transpose(0, 1)  # (T, B, H)
+        return nn.functional.linear(time_major, self.weight, self.bias).transpose(0, 1)  # (B, T, V)

@@ -63,8 +63,9 @@ class LanguageModelling(SequenceTask):
     def step(self, batch: SequenceBatch, state: Any) -> StepResult:
         logits, state = self.model(batch.inputs, state, batch.lengths)  # (B, T, V)
         loss = nn.functional.cross_entropy(
-            logits.flatten(0, 1),  # (B·T, V)
-            batch.targets.flatten(),
+            # Time-major, as the logits lie in memory: flattening them then copies nothing.
+            logits.transpose(0, 1).flatten(0, 1),  # (T·B, V)
+            batch.targets.t().flatten(),  # (T·B)
             ignore_index=IGNORE,
         )
         return StepResult(loss, (batch.targets != IGNORE).sum(), state)
