@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -172,7 +173,7 @@ def test_both_directions_equal_torch(case: Case, engine: str, lengths: Tensor | 
 @each_torch
 @pytest.mark.parametrize("engine", ["eager", "native"])
 def test_a_stack_equals_torch(case: Case, engine: str) -> None:
-    layers = stack(case, hidden_size=HIDDEN, num_layers=3, engine=engine)
+    layers = stack(case, hidden_size=HIDDEN, num_layers=3, layer=partial(Recurrent, engine=engine))
     module = to_torch([layer.cell for layer in layers.layers])
     y, last = layers(batch())
     expected, end = module(batch())
@@ -285,7 +286,7 @@ def test_stacks_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="hidden_size must be a positive integer, got -3"):
         stack(case, hidden_size=-3)
     with pytest.raises(ValueError, match="got 'quick'"):
-        stack(case, hidden_size=3, engine="quick")
+        stack(case, hidden_size=3, layer=partial(Recurrent, engine="quick"))
 
 
 def test_states_that_do_not_fit_a_stack_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic
 
 import torch
@@ -15,7 +16,7 @@ class Recurrent(nn.Module, Generic[S]):
     """One recurrent layer in one direction.
 
     Args:
-        cell: the equation.
+        cell: the equation, or a function without arguments that makes it.
         reverse: run from the last step of each sequence to its first; the output stays beside its
             input step.
         engine: "auto" (the fastest that may run), or the one engine that must run.
@@ -26,16 +27,20 @@ class Recurrent(nn.Module, Generic[S]):
 
     Attributes:
         output_size: H.
+        causal: whether no output depends on later inputs: False when reversed.
         engine_used: name of the engine that ran the last call, None before the first.
     """
 
-    def __init__(self, cell: Cell[S], *, reverse: bool = False, engine: str = "auto") -> None:
+    def __init__(
+        self, cell: Cell[S] | Callable[[], Cell[S]], *, reverse: bool = False, engine: str = "auto"
+    ) -> None:
         super().__init__()
         check_name(engine)
-        self.cell = cell
+        self.cell = cell if isinstance(cell, Cell) else cell()
         self.reverse = reverse
         self.engine = engine
-        self.output_size = cell.output_size
+        self.causal = not reverse
+        self.output_size = self.cell.output_size
         self.engine_used: str | None = None
 
     def initial_state(self, batch_size: int, like: Tensor) -> S:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from functools import partial
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
@@ -11,7 +12,25 @@ from seqmodels.cells import Cell
 from seqmodels.layers.recurrent import Recurrent
 
 CellFactory = Callable[[int, int], Cell[Any]]  # (input_size, hidden_size) -> cell
+LayerFactory = Callable[[Callable[[], Cell[Any]]], nn.Module]  # layer(make) -> a `Layer`
 StackState = tuple[Any, ...]  # one cell state a layer
+
+
+class Layer(Protocol):
+    """What a layer offers to those that compose it; `Recurrent` is one.
+
+    causal: whether no output depends on later inputs. The state is a (named) tuple of tensors, or
+    of such tuples.
+    """
+
+    output_size: int
+    causal: bool
+
+    def initial_state(self, batch_size: int, like: Tensor) -> Any: ...
+
+    def __call__(
+        self, x: Tensor, state: Any = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Any]: ...
 
 
 class Stacked(nn.Module):
@@ -25,7 +44,8 @@ class Stacked(nn.Module):
         dropout: in [0, 1), probability with which an output is zeroed on its way to the next
             layer, in training (Zaremba et al. 2014, https://arxiv.org/abs/1409.2329). Between
             layers only, as in torch.nn.LSTM: neither on the input nor on the last output.
-        engine: for every layer, see `Recurrent`.
+        layer: called as layer(make), where make() gives a fresh cell of the right sizes, and gives
+            a `Layer`. All of one layer is said there: direction, engine.
 
     Shapes: x (B, T, I), state one cell state a layer, lengths (B,) int64
     -> outputs (B, T, H of the last layer), state of the same form.
@@ -39,7 +59,7 @@ class Stacked(nn.Module):
         hidden_size: int | Sequence[int],
         num_layers: int = 1,
         dropout: float = 0.0,
-        engine: str = "auto",
+        layer: LayerFactory = Recurrent,
     ) -> None:
         super().__init__()
         if isinstance(num_layers, bool) or not isinstance(num_layers, int) or num_layers < 1:
@@ -59,16 +79,19 @@ class Stacked(nn.Module):
             )
         self.layers = nn.ModuleList()
         for size in sizes:
-            layer = Recurrent(cell(input_size, size), engine=engine)
-            self.layers.append(layer)
-            input_size = layer.output_size
+            made = layer(partial(cell, input_size, size))
+            self.layers.append(made)
+            input_size = cast(Layer, made).output_size
         self.output_size: int = input_size
+        self.causal = all(each.causal for each in self._each())
         self.dropout = nn.Dropout(dropout)
 
     def initial_state(self, batch_size: int, like: Tensor) -> StackState:
         """The states before the first step, with the dtype and device of `like`."""
-        layers = cast(Iterable[Recurrent[Any]], self.layers)
-        return tuple(layer.initial_state(batch_size, like) for layer in layers)
+        return tuple(layer.initial_state(batch_size, like) for layer in self._each())
+
+    def _each(self) -> Iterable[Layer]:
+        return cast(Iterable[Layer], self.layers)
 
     def forward(
         self, x: Tensor, state: StackState | None = None, lengths: Tensor | None = None
