@@ -52,6 +52,16 @@ COMMANDS = {
         "generate with a trained run",
         ("seqmodels sample run=DIR length=200 temperature=0.8",),
     ),
+    "verify": Command(
+        "check any cell: gradients, causality, state, padding, engines, speed",
+        (
+            "seqmodels verify model/cell=gru",
+            "seqmodels verify model/cell=rnn model.cell.nonlinearity=relu engines=[eager,native]",
+            "seqmodels verify model/cell=custom model.cell._target_=my_file.MyCell",
+        ),
+        "Status 0: all checks passed; 1: one failed, with what was expected and what came; "
+        "2: the configuration is wrong. Arguments of a custom cell: +model.cell.NAME=VALUE.",
+    ),
 }
 
 OPTIONS = """\

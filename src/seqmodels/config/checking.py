@@ -12,6 +12,7 @@ from ..errors import UserError, closest, did_you_mean
 from .matching import Built, mismatch, show
 from .schema import REQUIRED_NODES, root_problems
 from .signatures import TargetError, signature
+from .tool_schema import tool_problems
 
 FLAGS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
@@ -38,7 +39,7 @@ def check_problems(cfg: DictConfig) -> list[str]:
 
 def _root(cfg: DictConfig) -> list[str]:
     try:
-        return list(root_problems(cfg))
+        return [*root_problems(cfg), *tool_problems(cfg)]
     except OmegaConfBaseException:
         return []  # an unresolvable value, which the walk has reported
 

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError, closest, did_you_mean
 from ..locations import config_dir, config_groups
-from . import schema, translation
+from . import schema, tool_schema, translation
 from .checking import check_problems
 
 COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError)
@@ -63,6 +63,7 @@ class _Composer:
     def hydra(self) -> Iterator[None]:
         """Hydra's global state for the time of a composition; an outer one is put back."""
         schema.register()
+        tool_schema.register()
         outer = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
         try:

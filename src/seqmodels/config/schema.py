@@ -125,42 +125,45 @@ def root_problems(cfg: DictConfig) -> Iterator[str]:
     if kind is Config:
         yield from _train_problems(cfg)
     elif kind in (EvalConfig, SampleConfig):
-        yield from _unknown(cfg, kind, "")
-        yield from _one_of(cfg, "checkpoint", ("best", "last"))
-        yield from _positive(cfg, "", "num_threads", (None,))
+        yield from unknown(cfg, kind, "")
+        yield from one_of(cfg, "checkpoint", ("best", "last"))
+        yield from positive(cfg, "", "num_threads", (None,))
     if kind is EvalConfig:
         if cfg.split is not None:
-            yield from _one_of(cfg, "split", ("train", "valid", "test"))
-        yield from _positive(cfg, "", "batch_size", (None,))
-        yield from _one_of(cfg, "accelerator", ACCELERATORS)
+            yield from one_of(cfg, "split", ("train", "valid", "test"))
+        yield from positive(cfg, "", "batch_size", (None,))
+        yield from one_of(cfg, "accelerator", ACCELERATORS)
     if kind is SampleConfig:
-        yield from _positive(cfg, "", "length", ())
-        yield from _positive(cfg, "", "num_samples", ())
-        yield from _positive(cfg, "", "top_k", (None,))
-        yield from _seed(cfg)
+        yield from positive(cfg, "", "length", ())
+        yield from positive(cfg, "", "num_samples", ())
+        yield from positive(cfg, "", "top_k", (None,))
+        yield from seed_problems(cfg)
         if not 0.0 <= cfg.temperature < float("inf"):
             yield f"temperature: expected a number >= 0, got {cfg.temperature}"
         if cfg.top_p is not None and not 0.0 < cfg.top_p <= 1.0:
             yield f"top_p: expected a probability in (0, 1] or null, got {cfg.top_p}"
 
 
-def _seed(cfg: DictConfig) -> Iterator[str]:
+def seed_problems(cfg: DictConfig) -> Iterator[str]:
+    """A seed that torch and NumPy do not take."""
     if not 0 <= cfg.seed < 2**32:
         yield f"seed: expected 0 <= seed < 2^32, got {cfg.seed}"
 
 
-def _one_of(
+def one_of(
     node: DictConfig, name: str, allowed: tuple[str, ...], prefix: str = ""
 ) -> Iterator[str]:
+    """A value that is none of those allowed."""
     if node[name] not in allowed:
         names = ", ".join(map(repr, allowed))
         near = did_you_mean(closest(node[name], allowed, 1))
         yield f"{prefix}{name}: expected one of {names}; got {node[name]!r}{near}"
 
 
-def _positive(
+def positive(
     node: DictConfig, prefix: str, name: str, also: tuple[int | None, ...]
 ) -> Iterator[str]:
+    """A number below 1 that is none of `also`."""
     value = node[name]
     if value not in also and (value is None or value < 1):
         extra = "".join(f" or {_show(other)}" for other in also)
@@ -168,24 +171,25 @@ def _positive(
 
 
 def _train_problems(cfg: DictConfig) -> Iterator[str]:
-    yield from _unknown(cfg, Config, "")
+    yield from unknown(cfg, Config, "")
     for name in (*REQUIRED_NODES, *OPTIONAL_NODES):
         if name in cfg and not OmegaConf.is_missing(cfg, name):
-            yield from _node_problems(cfg[name], name, required=name in REQUIRED_NODES)
+            yield from node_problems(cfg[name], name, required=name in REQUIRED_NODES)
     for group in NODE_DICTS:
         for name, node in (cfg.get(group) or {}).items():
-            yield from _node_problems(node, f"{group}.{name}", required=False)
-    yield from _seed(cfg)
-    yield from _positive(cfg, "", "num_threads", (None,))
+            yield from node_problems(node, f"{group}.{name}", required=False)
+    yield from seed_problems(cfg)
+    yield from positive(cfg, "", "num_threads", (None,))
     if cfg.run_dir is not None and not cfg.run_dir.strip():
         yield "run_dir: expected the path of a folder, got an empty name"
     if cfg.resume and cfg.run_dir is None:
         yield "resume=true needs run_dir=DIR, the folder of the run to continue"
-    yield from _unknown(cfg.trainer, TrainerConfig, "trainer.")
+    yield from unknown(cfg.trainer, TrainerConfig, "trainer.")
     yield from _trainer_problems(cfg.trainer)
 
 
-def _unknown(node: DictConfig, schema: type, prefix: str) -> Iterator[str]:
+def unknown(node: DictConfig, schema: type, prefix: str) -> Iterator[str]:
+    """Names that the schema does not have."""
     known = [f.name for f in dataclasses.fields(schema)]
     for key in map(str, node):
         if key not in known:
@@ -193,7 +197,8 @@ def _unknown(node: DictConfig, schema: type, prefix: str) -> Iterator[str]:
             yield f"{prefix}{key} is not a setting{did_you_mean(near)}"
 
 
-def _node_problems(node: Any, path: str, *, required: bool) -> Iterator[str]:
+def node_problems(node: Any, path: str, *, required: bool) -> Iterator[str]:
+    """What should describe an object and does not."""
     if node is None and not required:
         return
     if not isinstance(node, DictConfig) or "_target_" not in node.keys():  # noqa: SIM118
@@ -208,18 +213,18 @@ def _show(value: Any) -> str:
 
 def _trainer_problems(t: DictConfig) -> Iterator[str]:
     where = "trainer."
-    yield from _positive(t, where, "max_steps", (-1, None))
-    yield from _positive(t, where, "max_epochs", (-1, None))
-    yield from _positive(t, where, "accumulate_grad_batches", ())
-    yield from _positive(t, where, "check_val_every_n_epoch", (None,))
-    yield from _positive(t, where, "log_every_n_steps", ())
+    yield from positive(t, where, "max_steps", (-1, None))
+    yield from positive(t, where, "max_epochs", (-1, None))
+    yield from positive(t, where, "accumulate_grad_batches", ())
+    yield from positive(t, where, "check_val_every_n_epoch", (None,))
+    yield from positive(t, where, "log_every_n_steps", ())
     if t.max_time is not None and not re.fullmatch(r"\d+:[0-2]?\d:[0-5]?\d:[0-5]?\d", t.max_time):
         yield f"trainer.max_time: expected DD:HH:MM:SS such as 00:00:10:00, got {t.max_time!r}"
     if t.max_steps == -1 and t.max_epochs in (None, -1) and t.max_time is None:
         yield "trainer: nothing ends the run: set trainer.max_steps, max_epochs or max_time"
-    yield from _one_of(t, "accelerator", ACCELERATORS, where)
-    yield from _one_of(t, "strategy", STRATEGIES, where)
-    yield from _one_of(t, "precision", PRECISIONS, where)
+    yield from one_of(t, "accelerator", ACCELERATORS, where)
+    yield from one_of(t, "strategy", STRATEGIES, where)
+    yield from one_of(t, "precision", PRECISIONS, where)
     if not _devices(t.devices):
         yield (
             "trainer.devices: expected 1, or the index of one device in a list such as [0] "

@@ -1,0 +1,1 @@
+"""Cells and trained models under the microscope. Below training: callbacks may use it."""
