@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from seqmodels.engines import ENGINES, Compiled
+
+# Kernels that the tests build stay with the tests, from one run to the next.
+os.environ.setdefault("SEQMODELS_CACHE", str(Path(__file__).parents[1] / ".pytest_cache/kernels"))
 
 # Compiling takes seconds a cell: the tests run the same engine from plain operations, but for a
 # few that name a backend.

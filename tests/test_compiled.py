@@ -248,7 +248,7 @@ def test_without_gradients_nothing_is_stored(
 
 def test_auto_never_pays_for_compiling() -> None:
     sigmoid = RNNCell(INPUT, HIDDEN, nonlinearity="sigmoid").double()
-    assert choose("auto", sigmoid, sequence(50, 500), None, None).name == "eager"
+    assert choose("auto", sigmoid, sequence(50, 500), None, None).name != "compiled"
     assert choose("compiled", sigmoid, sequence(), None, None).name == "compiled"
 
 

@@ -110,7 +110,7 @@ def test_a_named_engine_runs_or_raises(case: Case, engine: str) -> None:
     layer = Recurrent(case.make(), engine=engine)
     x = sequence().transpose(0, 1)
     if engine == "native" and not native_runs(case):
-        use = "use 'auto' or 'compiled' or 'eager'"
+        use = "use 'auto' or 'generated' or 'compiled' or 'eager'"
         with pytest.raises(EngineError, match=f"'native' cannot run .*; {use}"):
             layer(x)
         assert layer.engine_used is None
@@ -154,9 +154,9 @@ def test_a_subclass_runs_its_own_equation() -> None:
 
 @pytest.mark.parametrize("name", ["", "Native", "fast", "cudnn"])
 def test_an_unknown_engine_is_refused_when_the_layer_is_made(name: str) -> None:
-    with pytest.raises(ValueError, match="out of auto, native, compiled, eager, got"):
+    with pytest.raises(ValueError, match="out of auto, native, generated, compiled, eager, got"):
         check_name(name)
-    with pytest.raises(ValueError, match="out of auto, native, compiled, eager, got"):
+    with pytest.raises(ValueError, match="out of auto, native, generated, compiled, eager, got"):
         Recurrent(RNNCell(2, 3), engine=name)
 
 

@@ -8,6 +8,7 @@ from seqmodels.cells import Cell, S
 from seqmodels.engines.base import Engine, EngineError
 from seqmodels.engines.compiled import Compiled
 from seqmodels.engines.eager import Eager
+from seqmodels.engines.generated import Generated
 from seqmodels.engines.native import Native
 
 __all__ = [
@@ -18,15 +19,18 @@ __all__ = [
     "Eager",
     "Engine",
     "EngineError",
+    "Generated",
     "Native",
     "check_name",
     "choose",
 ]
 
-ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Native(), Compiled(), Eager())}
-# What `auto` chooses from, fastest first; the last runs everything. The compiled engine is not in
-# it: it has to be compiled first, for half a minute, and has measured no clear gain over eager.
-AUTO: tuple[str, ...] = ("native", "eager")
+ENGINES: dict[str, Engine] = {
+    engine.name: engine for engine in (Native(), Generated(), Compiled(), Eager())
+}
+# What `auto` chooses from, fastest first, where the engine pays; the last runs everything. The
+# compiled engine is not in it: it is compiled for half a minute and the generated one is faster.
+AUTO: tuple[str, ...] = ("native", "generated", "eager")
 NAMES: tuple[str, ...] = ("auto", *ENGINES)
 
 
@@ -44,8 +48,8 @@ def choose(name: str, cell: Cell[S], x: Tensor, state: S | None, keep: Tensor | 
     """The engine for one call of `cell` on x (T, B, I), state and keep (T, B).
 
     Args:
-        name: "auto" takes the first of `AUTO` that may run; any other name takes that engine or
-            raises.
+        name: "auto" takes the first of `AUTO` that pays for this call and may run it; any other
+            name takes that engine or raises.
         cell, x, state, keep: the call, which is checked against the cell (`Cell.check`) first.
 
     Raises:
@@ -66,6 +70,6 @@ def choose(name: str, cell: Cell[S], x: Tensor, state: S | None, keep: Tensor | 
         return engine
     for candidate in AUTO:
         engine = ENGINES[candidate]
-        if engine.why_not(cell, x, state, keep) is None:
+        if engine.pays(cell, x) and engine.why_not(cell, x, state, keep) is None:
             return engine
     raise AssertionError("the eager engine runs every cell")

@@ -23,6 +23,11 @@ class Engine(Protocol):
         """None where this engine may run the call, else the reason in words."""
         ...
 
+    def pays(self, cell: Cell[S], x: Tensor) -> bool:
+        """Whether `auto` should take it for x (T, B, I): a function of the cell and shapes alone,
+        so that a run repeats itself."""
+        ...
+
     def __call__(
         self, cell: Cell[S], x: Tensor, state: S | None = None, *, keep: Tensor | None = None
     ) -> tuple[Tensor, S]:

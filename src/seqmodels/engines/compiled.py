@@ -55,6 +55,9 @@ class Compiled:
         reason = _no_compiler(x.device.type) if self.backend == "inductor" else None
         return reason or self._captured(cell, x, keep)
 
+    def pays(self, cell: Cell[S], x: Tensor) -> bool:
+        return False
+
     def __call__(
         self, cell: Cell[S], x: Tensor, state: S | None = None, *, keep: Tensor | None = None
     ) -> tuple[Tensor, S]:
@@ -79,13 +82,13 @@ class Compiled:
 
     def _captured(self, cell: Cell[S], x: Tensor, keep: Tensor | None) -> str | None:
         known = self._tried.setdefault(cell, {})
-        key = _signature(cell, x, keep)
+        key = signature(cell, x, keep)
         if key not in known:
-            known[key] = _captures(cell, x, keep)
+            known[key] = captures(cell, x, keep)
         return known[key]
 
 
-def _signature(cell: Cell[S], x: Tensor, keep: Tensor | None) -> tuple[Hashable, ...]:
+def signature(cell: Cell[S], x: Tensor, keep: Tensor | None) -> tuple[Hashable, ...]:
     frozen = tuple(p.requires_grad for p in cell.parameters())
     return (cell.training, frozen, keep is not None, x.dtype, x.device)
 
@@ -109,7 +112,7 @@ def _one_step(x: Tensor, keep: Tensor | None) -> Tensor:
     return x if keep is None else x.masked_fill(~keep[:1].unsqueeze(-1), 0.0)
 
 
-def _captures(cell: Cell[S], x: Tensor, keep: Tensor | None) -> str | None:
+def captures(cell: Cell[S], x: Tensor, keep: Tensor | None) -> str | None:
     """Why the gradient of an update's own tensors would be lost; None where it has none."""
     x = _one_step(x, keep)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():  # prepare may draw

@@ -16,6 +16,9 @@ class Eager:
     def why_not(self, cell: Cell[S], x: Tensor, state: S | None, keep: Tensor | None) -> str | None:
         return None
 
+    def pays(self, cell: Cell[S], x: Tensor) -> bool:
+        return True
+
     def __call__(
         self, cell: Cell[S], x: Tensor, state: S | None = None, *, keep: Tensor | None = None
     ) -> tuple[Tensor, S]:

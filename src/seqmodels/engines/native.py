@@ -40,6 +40,9 @@ class Native:
                 return "packed sequences need each mask to be a prefix, and here steps are skipped"
         return None
 
+    def pays(self, cell: Cell[S], x: Tensor) -> bool:
+        return True
+
     def __call__(
         self, cell: Cell[S], x: Tensor, state: S | None = None, *, keep: Tensor | None = None
     ) -> tuple[Tensor, S]:

@@ -231,25 +231,25 @@ def identity(update: Any) -> Hashable:
         CapturedTensor: a closure, a default or a partial argument holds a tensor.
     """
     if isinstance(update, functools.partial):
-        named = tuple((k, _value(v)) for k, v in sorted(update.keywords.items()))
-        return ("partial", identity(update.func), tuple(map(_value, update.args)), named)
+        named = tuple((k, value_key(v)) for k, v in sorted(update.keywords.items()))
+        return ("partial", identity(update.func), tuple(map(value_key, update.args)), named)
     if isinstance(update, types.FunctionType):
-        cells = tuple(_value(cell.cell_contents) for cell in update.__closure__ or ())
-        defaults = tuple(map(_value, update.__defaults__ or ()))
-        named = tuple((k, _value(v)) for k, v in sorted((update.__kwdefaults__ or {}).items()))
+        cells = tuple(value_key(cell.cell_contents) for cell in update.__closure__ or ())
+        defaults = tuple(map(value_key, update.__defaults__ or ()))
+        named = tuple((k, value_key(v)) for k, v in sorted((update.__kwdefaults__ or {}).items()))
         return (id(update.__code__), id(update.__globals__), cells, defaults, named)
     if isinstance(update, types.MethodType):
         return ("method", identity(update.__func__), id(update.__self__))
     return id(update)
 
 
-def _value(value: Any) -> Hashable:
+def value_key(value: Any) -> Hashable:
     if isinstance(value, Tensor):
         raise CapturedTensor(
             "its update closes over a tensor; tensors go through the params of the Stage"
         )
     if isinstance(value, tuple | list):
-        return (type(value), *map(_value, value))
+        return (type(value), *map(value_key, value))
     if isinstance(value, bool | int | float | complex | str | bytes | None):
         return (type(value), value)
     return identity(value)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import FunctionCtx
 
 from seqmodels.cells import Stage
 from seqmodels.engines import steps
@@ -148,23 +147,29 @@ class _ThroughTime(Function):
                 device = ctx.saved_tensors[0].device.type
                 with torch.autocast(device, dtype=ctx.autocast):
                     found = _backward(ctx, grads)
-        if torch.is_grad_enabled():
-            present = [g.requires_grad_() for g in found if g is not None]
-            marked = iter(_Twice.apply(*present))  # type: ignore[no-untyped-call]
-            found = [None if g is None else next(marked) for g in found]
-        return (None, *found)
+        return (None, *refuse_twice(found, TWICE))
+
+
+def refuse_twice(found: list[Tensor | None], message: str) -> list[Tensor | None]:
+    """The gradients, which raise `message` where they are differentiated in turn."""
+    if not torch.is_grad_enabled():
+        return found
+    present = [g.requires_grad_() for g in found if g is not None]
+    marked = iter(_Twice.apply(message, *present))  # type: ignore[no-untyped-call]
+    return [None if g is None else next(marked) for g in found]
 
 
 class _Twice(Function):
     """Passes gradients on, and refuses to be differentiated."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, *grads: Tensor) -> Any:
+    def forward(ctx: Any, message: str, *grads: Tensor) -> Any:
+        ctx.message = message
         return tuple(g.view_as(g) for g in grads)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *grads: Tensor) -> Any:
-        raise RuntimeError(TWICE)
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError(ctx.message)
 
 
 def _recall(ctx: Any, count: int) -> tuple[Tensor, _Tape]:

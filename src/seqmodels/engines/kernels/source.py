@@ -1,0 +1,289 @@
+"""A cell's stages as C++: what of them depends on time goes into loops.h, the rest is printed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqmodels.cells import Dense, Stage
+from seqmodels.engines.kernels.graph import Input, Moved, Node, NotPrintable, Pointwise, trace
+from seqmodels.engines.kernels.printer import Target, row_function
+
+Tensors = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class StageLayout:
+    """What the loops need to know of a stage.
+
+    Attributes:
+        recur: width of its product, 0 where the operator is printed with the update.
+        reads: numbers of the fields that the product reads.
+        summed: whether the update reads nothing of gates_x and gates_h but their sum.
+        params: sizes of what the update reads beside: the operator's weights where it is printed
+            with the update, then the stage's params.
+        changes: which fields the stage changes.
+    """
+
+    recur: int
+    reads: tuple[int, ...]
+    summed: bool
+    params: tuple[int, ...]
+    changes: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of a kernel and the layout of its arguments."""
+
+    text: str
+    gates: int
+    widths: tuple[int, ...]
+    stages: tuple[StageLayout, ...]
+
+    @property
+    def most_params(self) -> int:
+        return max(1, *(len(s.params) for s in self.stages), 1)
+
+    def last(self, stage: int, field: int) -> bool:
+        """Whether the stage is the last one that changes the field."""
+        return self.stages[stage].changes[field] and not any(
+            s.changes[field] for s in self.stages[stage + 1 :]
+        )
+
+
+def printed_with_update(stage: Stage[Any]) -> Tensors:
+    """The operator's weights where the operator is no product over units, else nothing."""
+    return () if type(stage.operator) is Dense else tuple(stage.operator.weights)
+
+
+def make_source(stages: tuple[Stage[Any], ...], gates_x: Tensor, state: Any) -> Source:
+    """Trace and print the kernel of these stages for rows like gates_x (1, G) and state (1, ·).
+
+    Raises:
+        NotPrintable: an update is not made of elementwise operations, moves and sums in a row.
+    """
+    gates_x = torch.zeros_like(gates_x)
+    state = type(state)(*(torch.zeros_like(f) for f in state))
+    with torch.no_grad():
+        traced = [_Traced(n, s, gates_x, state) for n, s in enumerate(stages)]
+        # What no stage changes the last one writes again: the next step looks for it there.
+        for field in range(len(state)):
+            if not any(t.changes[field] for t in traced):
+                traced[-1].changes[field] = True
+        texts = [t.printed(last=t is traced[-1]) for t in traced]
+    layouts = [t.layout() for t in traced]
+    widths = tuple(f.numel() for f in state)
+    source = Source("", gates_x.numel(), widths, tuple(layouts))
+    kind = {torch.float32: "float", torch.float64: "double"}[gates_x.dtype]
+    text = "\n".join(
+        [
+            "#include <cmath>\n#include <cstdint>\n#include <cstdlib>\n#include <cstring>",
+            f"#include <utility>\n#include <vector>\nusing T = {kind};",
+            _resource("numbers.h"),
+            *texts,
+            _dispatch(len(stages)),
+            _constants(source),
+            _resource("loops.h"),
+        ]
+    )
+    return Source(text, source.gates, source.widths, source.stages)
+
+
+def _resource(name: str) -> str:
+    return resources.files("seqmodels.engines.kernels").joinpath(name).read_text("utf-8")
+
+
+_FORWARD = (
+    "const T* gates_x, const T* gates_h, const T* const* state, const T* const* params, "
+    "T* const* next"
+)
+_BACKWARD = (
+    "const T* gates_x, const T* gates_h, const T* const* state, const T* const* params, "
+    "const T* const* grad_next, T* into_x, T* into_h, T* const* grad_state, double* const* sums"
+)
+
+
+def _dispatch(stages: int) -> str:
+    lines = []
+    for name, signature in (("forward", _FORWARD), ("backward", _BACKWARD)):
+        names = ", ".join(part.split()[-1].lstrip("*") for part in signature.split(","))
+        lines.append(f"static inline void {name}_row(int stage, {signature}) {{")
+        lines.append("  switch (stage) {")
+        lines += [f"    case {s}: return {name}_{s}({names});" for s in range(stages)]
+        lines.append("  }\n}")
+    return "\n".join(lines)
+
+
+def _constants(source: Source) -> str:
+    stages, fields = source.stages, range(len(source.widths))
+
+    def row(values: Any) -> str:
+        return "{" + ", ".join(str(int(v)) for v in values) + "}"
+
+    def table(rows: Any) -> str:
+        return "{" + ", ".join(row(r) for r in rows) + "}"
+
+    def padded(values: tuple[int, ...], count: int) -> list[int]:
+        return [*values, *[0] * (count - len(values))]
+
+    most, reads = source.most_params, max(1, *(len(s.reads) for s in stages), 1)
+    last = [[source.last(s, f) for f in fields] for s in range(len(stages))]
+    return "\n".join(
+        [
+            f"constexpr int FIELDS = {len(source.widths)}, STAGES = {len(stages)};",
+            f"constexpr int MOST_PARAMS = {most};",
+            f"constexpr int64_t GATES = {source.gates}, OUTPUT = {source.widths[0]};",
+            f"constexpr int64_t WIDTH[] = {row(source.widths)};",
+            f"constexpr int64_t RECUR[] = {row(s.recur for s in stages)};",
+            f"constexpr bool SUMMED[] = {row(s.summed for s in stages)};",
+            f"constexpr int READS[] = {row(len(s.reads) for s in stages)};",
+            f"constexpr int READ[][{reads}] = {table(padded(s.reads, reads) for s in stages)};",
+            f"constexpr int PARAMS[] = {row(len(s.params) for s in stages)};",
+            f"constexpr int64_t SIZE[][{most}] = {table(padded(s.params, most) for s in stages)};",
+            f"constexpr bool CHANGES[][FIELDS] = {table(s.changes for s in stages)};",
+            f"constexpr bool LAST[][FIELDS] = {table(last)};",
+        ]
+    )
+
+
+class _Traced:
+    """One stage: what it changes is known when all are traced, and then they are printed."""
+
+    def __init__(self, number: int, stage: Stage[Any], gates_x: Tensor, state: Any) -> None:
+        self.number, self.stage, self.state = number, stage, state
+        self.inside = printed_with_update(stage)
+        self.reads = tuple(state._fields.index(name) for name in stage.reads)
+        self.params = tuple(torch.zeros_like(p) for p in (*self.inside, *stage.params))
+        self.dense = type(stage.operator) is Dense
+        self.recur = stage.operator.weights[0].shape[0] if self.dense else 0
+        gates_h = gates_x.new_zeros(1, self.recur)
+        given = (*state, *self.params)
+        self.outputs = trace(self._apart, (gates_x, gates_h, *given))
+        _check_shapes(self.outputs, state)
+        # Of several stages each reads its own part of gates_x, which must stay as it is.
+        self.summed = self.dense and number == 0 and _is_sum(self.outputs, gates_x, gates_h)
+        self.gates = (gates_x, gates_h)
+        # The state's numbers among the inputs: unchanged fields come out as they went in.
+        self.changes = [
+            not (isinstance(o, Input) and o.number == 2 + f) for f, o in enumerate(self.outputs)
+        ]
+
+    def layout(self) -> StageLayout:
+        return StageLayout(
+            self.recur,
+            self.reads if self.dense else (),
+            self.summed,
+            tuple(p.numel() for p in self.params),
+            tuple(self.changes),
+        )
+
+    def printed(self, last: bool) -> str:
+        """The functions that move one row forward and back."""
+        self.summed = self.summed and last
+        forward: Callable[..., Tensors] = self._together if self.summed else self._apart
+        gates = self.gates[:1] if self.summed else self.gates
+        given = (*self.state, *self.params)
+        outputs = trace(forward, (*gates, *given)) if self.summed else self.outputs
+        count = len(self.state)
+        inputs = [
+            "gates_h" if self.summed else "gates_x",
+            *([] if self.summed else ["gates_h"]),
+            *(f"state[{f}]" for f in range(count)),
+            *(f"params[{p}]" for p in range(len(self.params))),
+        ]
+        targets = [Target(f"next[{f}]", o) for f, o in enumerate(outputs) if self.changes[f]]
+        text = row_function(f"forward_{self.number}", _FORWARD, inputs, targets)
+
+        def pull(*args: Tensor) -> Tensors:
+            primals, cotangents = args[:-count], args[-count:]
+            _, back = torch.func.vjp(forward, *primals)  # type: ignore[misc]
+            found: Tensors = back(cotangents)
+            return found
+
+        # Tensors of their own: one passed twice would be traced as one.
+        grads = trace(pull, (*gates, *given, *(f.clone() for f in self.state)))
+        inputs += [f"grad_next[{f}]" for f in range(count)]
+        targets = [Target("into_x", grads[0], "store" if last else "add")]
+        if self.dense and not self.summed:
+            targets.append(Target("into_h", grads[1]))
+        rest = grads[len(gates) :]
+        targets += [Target(f"grad_state[{f}]", rest[f]) for f in range(count)]
+        targets += [Target(f"sums[{p}]", rest[count + p], "total") for p in range(len(self.params))]
+        return text + row_function(f"backward_{self.number}", _BACKWARD, inputs, targets)
+
+    def _apart(self, gates_x: Tensor, gates_h: Tensor, *rest: Tensor) -> Tensors:
+        fields, values = rest[: len(self.state)], rest[len(self.state) :]
+        if not self.dense:
+            parts = [fields[r] for r in self.reads]
+            read = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+            gates_h = _with_weights(self.stage.operator, self.inside, values).apply(read)
+        kind = type(self.state)
+        return tuple(
+            self.stage.update(gates_x, gates_h, kind(*fields), *values[len(self.inside) :])
+        )
+
+    def _together(self, gates: Tensor, *rest: Tensor) -> Tensors:
+        return self._apart(gates, torch.zeros_like(gates), *rest)
+
+
+def _with_weights(operator: Any, weights: Tensors, values: Tensors) -> Any:
+    """The same operator with traced tensors in place of its weights."""
+    other = copy.copy(operator)
+    for name, value in vars(operator).items():
+        for weight, traced in zip(weights, values, strict=False):
+            if value is weight:
+                setattr(other, name, traced)
+    return other
+
+
+def _check_shapes(outputs: list[Node], state: Any) -> None:
+    for name, output, field in zip(state._fields, outputs, state, strict=True):
+        if output.shape != tuple(field.shape):
+            raise NotPrintable(
+                f"its update turns state.{name} of one row from {tuple(field.shape)} into "
+                f"{output.shape}"
+            )
+
+
+def _is_sum(outputs: list[Node], gates_x: Tensor, gates_h: Tensor) -> bool:
+    """Whether every use of gates_x and gates_h is the sum of the same elements of both."""
+    if gates_x.shape != gates_h.shape:
+        return False
+    seen: dict[Node, bool] = {}
+
+    def origin(node: Node) -> tuple[int, Any] | None:
+        """Which of the two a node shows, and which elements of it."""
+        if isinstance(node, Input):
+            return (node.number, np.arange(node.size)) if node.number < 2 else None
+        if not isinstance(node, Moved):
+            return None
+        found = [origin(node.args[s]) for s in sorted(set(node.source.tolist()))]
+        if len(found) != 1 or found[0] is None:
+            return None
+        return found[0][0], found[0][1][node.place]
+
+    def legal(node: Node) -> bool:
+        if node not in seen:
+            seen[node] = False if origin(node) is not None else _legal_inside(node)
+        return seen[node]
+
+    def _legal_inside(node: Node) -> bool:
+        below: tuple[Node, ...] = getattr(node, "args", ())
+        if isinstance(node, Pointwise) and node.op == "add":
+            a, b = origin(node.args[0]), origin(node.args[1])
+            if a is not None and b is not None:
+                same = node.args[0].shape == node.args[1].shape and np.array_equal(a[1], b[1])
+                return same and {a[0], b[0]} == {0, 1}
+        if hasattr(node, "arg"):
+            below = (node.arg,)
+        return all(legal(b) for b in below)
+
+    return all(legal(o) for o in outputs)
