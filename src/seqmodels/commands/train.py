@@ -144,8 +144,10 @@ class _Run:
             raise user_mistake(error) from error
 
     def _name(self) -> str:
-        cell = self.plain["model"].get("cell", {}).get("_target_", "model").rpartition(".")[2]
-        return f"{cell.removesuffix('Cell').lower()}_seed{self.cfg.seed}"
+        cell = self.plain["model"].get("cell") or {}
+        targets = [c.get("_target_", "model") for c in (cell if isinstance(cell, list) else [cell])]
+        names = [t.rpartition(".")[2].removesuffix("Cell").lower() for t in targets]
+        return f"{'_'.join(dict.fromkeys(names))}_seed{self.cfg.seed}"
 
     # --- before training ------------------------------------------------------------------------
 

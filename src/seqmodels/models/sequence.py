@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -29,7 +29,8 @@ class SequenceModel(nn.Module):
     Args:
         num_tokens: V, supplied by the data.
         embedding: called with (num_tokens) and gives the embedding.
-        cell: called with (input_size, hidden_size) and gives one cell.
+        cell: called with (input_size, hidden_size) and gives one cell; or a list of such, one for
+            each layer.
         layers: called with (input_size, cell=cell) and gives the backbone.
         head: called with (output_size, embedding) and gives the head.
 
@@ -44,7 +45,7 @@ class SequenceModel(nn.Module):
         num_tokens: int,
         *,
         embedding: Callable[[int], TokenEmbedding],
-        cell: CellFactory,
+        cell: CellFactory | Sequence[CellFactory],
         layers: Callable[..., nn.Module],
         head: Callable[[int, TokenEmbedding], TokenHead],
     ) -> None:

@@ -38,6 +38,9 @@ class LanguageModelling(SequenceTask):
         model: gives logits (B, T, V).
         optimizer, schedule, clip, carry_state: see `SequenceTask`.
         data: the text, for the characters that a token stands for and the vocabulary.
+
+    Raises:
+        ValueError: a layer of the model is not causal: it would read the tokens to be predicted.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class LanguageModelling(SequenceTask):
         data: TokenData,
         carry_state: bool = True,
     ) -> None:
+        refuse_sight_of_later_inputs(model)
         super().__init__(
             model,
             optimizer=optimizer,
@@ -77,3 +81,21 @@ class LanguageModelling(SequenceTask):
             "perplexity": math.exp(loss) if loss < 700.0 else math.inf,
             "bits_per_character": bits / self.data.characters_per_token(SPLITS[stage]),
         }
+
+
+def refuse_sight_of_later_inputs(model: nn.Module) -> None:
+    """Raise a ValueError where a part of the model says that it is not causal, and name it."""
+    found = {name: m for name, m in model.named_modules() if getattr(m, "causal", True) is False}
+    # A whole is not causal because a part is not: name the parts.
+    parts = [
+        n for n in found if not any(o.startswith(f"{n}." if n else "") for o in found if o != n)
+    ]
+    if not parts:
+        return
+    kinds = ", ".join(f"{name or 'the model'} ({type(found[name]).__name__})" for name in parts[:3])
+    more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
+    raise ValueError(
+        f"language modelling predicts each next token from those before it, and {kinds}{more} "
+        "reads the later ones too: use layers that run forwards only, such as model/layers=plain "
+        "with reverse=false"
+    )
