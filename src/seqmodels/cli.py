@@ -62,6 +62,15 @@ COMMANDS = {
         "Status 0: all checks passed; 1: one failed, with what was expected and what came; "
         "2: the configuration is wrong. Arguments of a custom cell: +model.cell.NAME=VALUE.",
     ),
+    "bench": Command(
+        "measure cells and engines beside torch.nn: time, memory, first call",
+        (
+            "seqmodels bench cells=[lstm,gru] engines=[native,eager] linear_shape=null",
+            "seqmodels bench 'cells=[rnn nonlinearity=relu]' shapes=[[35,20,200,200]] pairs=5",
+            "seqmodels bench output=docs/bench.json table=docs/bench.md measure=false",
+        ),
+        "Each measurement runs in a process of its own. An interrupt keeps what was measured.",
+    ),
 }
 
 OPTIONS = """\

@@ -40,7 +40,7 @@ class BenchConfig:
     cells: list[str] | None = None
     engines: list[str] | None = None
     shapes: Any = MISSING  # a list of lists of integers, which OmegaConf cannot type
-    references: dict[str, str] = field(default_factory=dict)
+    reference: str | None = None
     dtype: str = "float32"
     num_threads: int | None = None
     seconds: float = 3.0
@@ -96,8 +96,8 @@ def _bench_problems(cfg: DictConfig) -> Iterator[str]:
         yield from _sizes(cfg.linear_shape, "linear_shape", "[B,I,H]", 3)
         yield from _sizes(cfg.linear_steps, "linear_steps", "two lengths T or more", None)
     yield from one_of(cfg, "dtype", ("float32", "float64", "bfloat16"))
-    for name in cfg.references:
-        yield from one_of(cfg.references, name, ("lstm", "gru", "rnn"), "references.")
+    if cfg.reference is not None:
+        yield from one_of(cfg, "reference", ("lstm", "gru", "rnn"))
     yield from _above_zero(cfg, "limit")
     yield from positive(cfg, "", "pairs", (None,))
     for name in ("output", "table"):
