@@ -114,10 +114,21 @@ def trace(function: Callable[..., tuple[Tensor, ...]], args: Sequence[Tensor]) -
     return _Reader(traced).read()
 
 
+def _key(node: Node) -> Any:
+    """Equal for nodes with equal values."""
+    values = (getattr(node, name) for name in node.__dataclass_fields__)
+    return (type(node), *(v.tobytes() if isinstance(v, np.ndarray) else v for v in values))
+
+
 class _Reader:
     def __init__(self, traced: Any) -> None:
         self._traced = traced
         self._known: dict[Any, Any] = {}
+        self._made: dict[Any, Node] = {}
+
+    def _one(self, node: Node) -> Node:
+        """The node that has this value already, so that nothing is computed twice."""
+        return self._made.setdefault(_key(node), node)
 
     def read(self) -> list[Node]:
         inputs = 0
@@ -138,15 +149,15 @@ class _Reader:
         if isinstance(fx, torch.fx.Node):
             return self._known[fx]
         if isinstance(fx, bool | int | float):
-            return Constant((), fx)
+            return self._one(Constant((), fx))
         raise NotPrintable(f"it uses {fx!r} where a tensor or a number was expected")
 
     def _constant(self, tensor: Tensor) -> Node:
         if tensor.numel() == 1:
-            return Constant(tuple(tensor.shape), tensor.item())
-        parts = tuple(Constant((), value) for value in tensor.flatten().tolist())
+            return self._one(Constant(tuple(tensor.shape), tensor.item()))
+        parts = tuple(self._one(Constant((), value)) for value in tensor.flatten().tolist())
         numbers = np.arange(len(parts))
-        return Moved(tuple(tensor.shape), parts, numbers, np.zeros_like(numbers))
+        return self._one(Moved(tuple(tensor.shape), parts, numbers, np.zeros_like(numbers)))
 
     def _call(self, fx: Any) -> Any:
         if fx.target is operator.getitem:
@@ -183,13 +194,13 @@ class _Reader:
 
     def _filled(self, fx: Any, base: str, shape: tuple[int, ...]) -> Node:
         if "zeros" in base or "empty" in base:
-            return Constant(shape, 0.0)
+            return self._one(Constant(shape, 0.0))
         if "ones" in base:
-            return Constant(shape, 1.0)
+            return self._one(Constant(shape, 1.0))
         value = fx.args[0] if base == "scalar_tensor" else fx.args[-1]
         if not isinstance(value, bool | int | float):
             raise NotPrintable(f"{fx.target} is filled with {value!r}")
-        return Constant(shape, value)
+        return self._one(Constant(shape, value))
 
     def _pointwise(self, fx: Any, base: str, shape: tuple[int, ...]) -> Node:
         args: list[Node] = [
@@ -197,27 +208,29 @@ class _Reader:
         ]
         boolean = fx.meta["val"].dtype == torch.bool
         if base in ("add", "sub", "rsub") and fx.kwargs.get("alpha", 1) != 1:
-            scale = Constant((), fx.kwargs["alpha"])
-            args[1] = Pointwise(args[1].shape, "mul", (args[1], scale))
+            scale = self._one(Constant((), fx.kwargs["alpha"]))
+            args[1] = self._one(Pointwise(args[1].shape, "mul", (args[1], scale)))
         if base == "clamp":
             low = fx.args[1] if len(fx.args) > 1 else fx.kwargs.get("min")
             high = fx.args[2] if len(fx.args) > 2 else fx.kwargs.get("max")
             node: Node = args[0]
             if low is not None:
-                node = Pointwise(shape, "clamp_min", (node, self._node(low)))
+                node = self._one(Pointwise(shape, "clamp_min", (node, self._node(low))))
             if high is not None:
-                node = Pointwise(shape, "clamp_max", (node, self._node(high)))
+                node = self._one(Pointwise(shape, "clamp_max", (node, self._node(high))))
             return node
         if base == "threshold_backward":
-            above = Pointwise(shape, "gt", (args[1], args[2]), True)
-            return Pointwise(shape, "where", (above, args[0], Constant((), 0.0)))
+            above = self._one(Pointwise(shape, "gt", (args[1], args[2]), True))
+            return self._one(
+                Pointwise(shape, "where", (above, args[0], self._one(Constant((), 0.0))))
+            )
         if base == "pow":
-            return _power(shape, args[0], args[1])
+            return self._power(shape, args[0], args[1])
         if base == "rsub":
             args, base = [args[1], args[0]], "sub"
         if len(args) != POINTWISE[base].count("{"):
             raise NotPrintable(f"its update uses {fx.target} with the arguments {fx.args}")
-        return Pointwise(shape, base, tuple(args), boolean)
+        return self._one(Pointwise(shape, base, tuple(args), boolean))
 
     def _moved(self, fx: Any) -> Any:
         """Run the operation on the numbers of the elements, counted through all arguments."""
@@ -240,7 +253,7 @@ class _Reader:
             # The padding is a number of its own, one past the last element.
             fill = args[2] if len(args) > 2 else 0.0
             args = [args[0], args[1], sources[0].size]
-            sources.append(Constant((1,), fill))
+            sources.append(self._one(Constant((1,), fill)))
             first.append(sources[0].size)
         if fx.target is torch.ops.aten.slice_backward.default:
             return self._inverse_slice(fx, args, sources)
@@ -251,7 +264,7 @@ class _Reader:
             flat = numbers.reshape(-1).numpy().astype(np.int64)
             source = np.searchsorted(np.asarray(first), flat, side="right") - 1
             place = flat - np.asarray(first, dtype=np.int64)[source]
-            return Moved(tuple(numbers.shape), tuple(sources), source, place)
+            return self._one(Moved(tuple(numbers.shape), tuple(sources), source, place))
 
         if isinstance(result, Tensor):
             return decoded(result)
@@ -261,9 +274,11 @@ class _Reader:
         whole = torch.zeros(args[1], dtype=torch.int64)
         whole[(slice(None),) * args[2] + (slice(args[3], args[4], args[5]),)] = args[0] + 1
         flat = whole.reshape(-1).numpy()
-        zero = Constant((1,), 0.0)
+        zero = self._one(Constant((1,), 0.0))
         source = np.where(flat == 0, 1, 0)
-        return Moved(tuple(whole.shape), (*sources, zero), source, np.maximum(flat - 1, 0))
+        return self._one(
+            Moved(tuple(whole.shape), (*sources, zero), source, np.maximum(flat - 1, 0))
+        )
 
     def _reduced(self, fx: Any, base: str, shape: tuple[int, ...]) -> Node:
         arg = self._node(fx.args[0])
@@ -275,39 +290,47 @@ class _Reader:
         members = numbers.reshape(-1, count)
         op = {"amax": "max", "amin": "min", "max": "max", "min": "min"}.get(base, "sum")
         if base == "var":
-            return _variance(fx, arg, members, shape)
+            return self._variance(fx, arg, members, shape)
         if count == 1:
-            return Moved(shape, (arg,), np.zeros(len(members), np.int64), members[:, 0])
-        node: Node = Reduced(shape, op, arg, members)
+            return self._one(Moved(shape, (arg,), np.zeros(len(members), np.int64), members[:, 0]))
+        node: Node = self._one(Reduced(shape, op, arg, members))
         if base == "mean":
-            node = Pointwise(shape, "mul", (node, Constant((), 1.0 / count)))
+            node = self._one(Pointwise(shape, "mul", (node, self._one(Constant((), 1.0 / count)))))
         return node
 
+    def _variance(self, fx: Any, arg: Node, members: Indices, shape: tuple[int, ...]) -> Node:
+        count = members.shape[1]
+        correction = fx.args[2] if len(fx.args) > 2 else fx.kwargs.get("correction", 1)
+        total: Node = self._one(Reduced((len(members),), "sum", arg, members))
+        mean = self._one(
+            Pointwise((len(members),), "mul", (total, self._one(Constant((), 1.0 / count))))
+        )
+        owner = np.empty(arg.size, np.int64)
+        owner[members.reshape(-1)] = np.repeat(np.arange(len(members)), count)
+        spread = self._one(Moved(arg.shape, (mean,), np.zeros(arg.size, np.int64), owner))
+        apart = self._one(Pointwise(arg.shape, "sub", (arg, spread)))
+        squares = self._one(Pointwise(arg.shape, "mul", (apart, apart)))
+        summed = self._one(Reduced(shape, "sum", squares, members))
+        return self._one(
+            Pointwise(
+                shape, "mul", (summed, self._one(Constant((), 1.0 / max(count - correction, 0))))
+            )
+        )
 
-def _variance(fx: Any, arg: Node, members: Indices, shape: tuple[int, ...]) -> Node:
-    count = members.shape[1]
-    correction = fx.args[2] if len(fx.args) > 2 else fx.kwargs.get("correction", 1)
-    total: Node = Reduced((len(members),), "sum", arg, members)
-    mean = Pointwise((len(members),), "mul", (total, Constant((), 1.0 / count)))
-    owner = np.empty(arg.size, np.int64)
-    owner[members.reshape(-1)] = np.repeat(np.arange(len(members)), count)
-    spread = Moved(arg.shape, (mean,), np.zeros(arg.size, np.int64), owner)
-    apart = Pointwise(arg.shape, "sub", (arg, spread))
-    squares = Pointwise(arg.shape, "mul", (apart, apart))
-    summed = Reduced(shape, "sum", squares, members)
-    return Pointwise(shape, "mul", (summed, Constant((), 1.0 / max(count - correction, 0))))
-
-
-def _power(shape: tuple[int, ...], base: Node, exponent: Node) -> Node:
-    if isinstance(exponent, Constant) and exponent.value in (2, 3):
-        square = Pointwise(shape, "mul", (base, base))
-        return square if exponent.value == 2 else Pointwise(shape, "mul", (square, base))
-    if isinstance(exponent, Constant) and exponent.value == 1:
-        return base
-    if isinstance(exponent, Constant) and exponent.value in (0.5, -0.5, -1):
-        name = {0.5: "sqrt", -0.5: "rsqrt", -1: "reciprocal"}[exponent.value]
-        return Pointwise(shape, name, (base,))
-    return Pointwise(shape, "pow", (base, exponent))
+    def _power(self, shape: tuple[int, ...], base: Node, exponent: Node) -> Node:
+        if isinstance(exponent, Constant) and exponent.value in (2, 3):
+            square = self._one(Pointwise(shape, "mul", (base, base)))
+            return (
+                square
+                if exponent.value == 2
+                else self._one(Pointwise(shape, "mul", (square, base)))
+            )
+        if isinstance(exponent, Constant) and exponent.value == 1:
+            return base
+        if isinstance(exponent, Constant) and exponent.value in (0.5, -0.5, -1):
+            name = {0.5: "sqrt", -0.5: "rsqrt", -1: "reciprocal"}[exponent.value]
+            return self._one(Pointwise(shape, name, (base,)))
+        return self._one(Pointwise(shape, "pow", (base, exponent)))
 
 
 def _shape(value: Any) -> tuple[int, ...]:

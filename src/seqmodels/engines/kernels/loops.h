@@ -185,7 +185,9 @@ static void forward_slice(const Call& c, const Products& products, int64_t low, 
 static void backward_slice(const Call& c, const Products& products, int64_t slice, int64_t low,
                            int64_t high) {
   const int rows = (int)(high - low);
-  std::vector<T> room[2][FIELDS];
+  std::vector<T> room[2][FIELDS], step_sums[STAGES][MOST_PARAMS];
+  for (int s = 0; s < STAGES; ++s)
+    for (int p = 0; p < PARAMS[s]; ++p) step_sums[s][p].assign(SIZE[s][p], T(0));
   T* grad[FIELDS];
   T* other[FIELDS];
   for (int f = 0; f < FIELDS; ++f) {
@@ -207,8 +209,8 @@ static void backward_slice(const Call& c, const Products& products, int64_t slic
     for (int s = STAGES - 1; s >= 0; --s) {
       const T* gates_h = RECUR[s] ? gates_of(c, s, t) : nullptr;
       T* into_h = RECUR[s] ? c.into_h[s] + t * c.batch * RECUR[s] : nullptr;
-      double* sums[MOST_PARAMS];
-      for (int p = 0; p < PARAMS[s]; ++p) sums[p] = c.sums[s][p] + slice * SIZE[s][p];
+      T* sums[MOST_PARAMS];
+      for (int p = 0; p < PARAMS[s]; ++p) sums[p] = step_sums[s][p].data();
       const T* from[FIELDS];
       for (int f = 0; f < FIELDS; ++f) from[f] = before(c, s, f, t);
       for (int64_t b = low; b < high; ++b) {
@@ -229,6 +231,11 @@ static void backward_slice(const Call& c, const Products& products, int64_t slic
         }
         backward_row(s, gates_x + b * GATES, gates_h + b * RECUR[s], state, c.params[s], grad_next,
                      into_x + b * GATES, into_h + b * RECUR[s], grad_state, sums);
+      }
+      // A step's own sum has few terms; over time they are added up in double.
+      for (int p = 0; p < PARAMS[s]; ++p) {
+        double* total = c.sums[s][p] + slice * SIZE[s][p];
+        for (int64_t j = 0; j < SIZE[s][p]; ++j) total[j] += sums[p][j], sums[p][j] = 0;
       }
       for (int f = 0; f < FIELDS; ++f) std::swap(grad[f], other[f]);
       for (int r = 0; RECUR[s] && r < READS[s]; ++r) {

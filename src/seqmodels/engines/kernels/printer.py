@@ -29,7 +29,7 @@ _CHEAP = {"add", "sub", "mul", "neg", "maximum", "minimum", "where", "relu", "ab
 
 @dataclass(frozen=True)
 class Target:
-    """Where a result goes. store: it is written; add: to what is there; total: to a double."""
+    """Where a result goes. store: it is written; add: to what is there."""
 
     name: str
     node: Node

@@ -107,7 +107,7 @@ _FORWARD = (
 )
 _BACKWARD = (
     "const T* gates_x, const T* gates_h, const T* const* state, const T* const* params, "
-    "const T* const* grad_next, T* into_x, T* into_h, T* const* grad_state, double* const* sums"
+    "const T* const* grad_next, T* into_x, T* into_h, T* const* grad_state, T* const* sums"
 )
 
 
