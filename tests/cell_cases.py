@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -43,11 +44,20 @@ def _variants(annotation: Any, value: Any) -> list[Any]:
     return []
 
 
+def _made(value: Any) -> Any:
+    """A factory where the value is a node that describes one, such as an inner cell."""
+    if not isinstance(value, dict) or not value.get("_partial_"):
+        return value
+    given = {k: v for k, v in value.items() if not k.startswith("_")}
+    return partial(get_class(value["_target_"]), **given)
+
+
 def _cases() -> list[Case]:
     cases = []
     for path in sorted(CONFIGS.glob("*.yaml")):
         arguments = yaml.safe_load(path.read_text(encoding="utf-8"))
         target, _ = arguments.pop("_target_"), arguments.pop("_partial_")
+        arguments = {key: _made(value) for key, value in arguments.items()}
         if target == "???":  # a third party's
             continue
         kind = get_class(target)

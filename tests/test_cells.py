@@ -17,6 +17,7 @@ from cell_cases import CASES, HIDDEN, INPUT, Case, each_cell, each_pair, random_
 from seqmodels.cells import Cell, Dense, Diagonal, GRUCell, LSTMCell, LSTMState, RNNCell
 from seqmodels.engines import ENGINES
 from seqmodels.scan import scan
+from twins_delay import delay_twin
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Rows = dict[str, Array]
@@ -71,6 +72,7 @@ TWINS: dict[str, Callable[..., tuple[Array, tuple[Array, ...]]]] = {
     "RNNCell": rnn_twin,
     "LSTMCell": lstm_twin,
     "GRUCell": gru_twin,
+    "Delay": delay_twin,
 }
 
 

@@ -95,7 +95,7 @@ def test_orthogonal_blocks(case: Case, gain: float) -> None:
     for block in blocks(cell, "weight_ih").values():
         bound = (6 / (20 + H)) ** 0.5
         assert 0.9 * bound < block.abs().max() <= bound
-    if case.arguments["bias"]:
+    if case.arguments.get("bias"):
         assert not any(bias.any() for bias in effective_bias(cell).values())
 
 

@@ -43,8 +43,10 @@ def test_gradcheck(case: Case, engine: str, lengths: list[int] | None) -> None:
         # Through the parameters in place, so that engines see the cell that they know.
         loaded = case.make(2, 3)
         for name, value in zip(names, values, strict=True):
-            delattr(loaded, name)
-            setattr(loaded, name, value)
+            path, _, own = name.rpartition(".")
+            owner = loaded.get_submodule(path)
+            delattr(owner, own)
+            setattr(owner, own, value)
         y, last = run(engine, loaded, x, type(state)(*fields), keep)
         return (y, *last)
 
@@ -99,7 +101,7 @@ def test_padding_reaches_nothing(case: Case, engine: str, start: bool) -> None:
             assert torch.equal(found[name], clean[name]), name
     assert not clean["grad x"].masked_select(padded).any()
     assert not clean["y"].masked_select(padded).any()
-    assert clean["grad weight_hh"].isfinite().all()
+    assert all(value.isfinite().all() for value in clean.values())
 
 
 @each_pair

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seqmodels.cells.base import Cell, S, Stage
+from seqmodels.cells.delay import Delay
 from seqmodels.cells.gru import GRUCell, GRUState
 from seqmodels.cells.lstm import LSTMCell, LSTMState
 from seqmodels.cells.operators import Dense, Diagonal, Operator
@@ -10,6 +11,7 @@ from seqmodels.cells.rnn import RNNCell, RNNState
 
 __all__ = [
     "Cell",
+    "Delay",
     "Dense",
     "Diagonal",
     "GRUCell",
