@@ -211,6 +211,7 @@ def test_a_cell_in_a_file_of_this_folder(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch in its own inductor
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_everything_with_the_real_compiler(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ENGINES["compiled"], "backend", "inductor")
