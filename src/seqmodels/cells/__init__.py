@@ -5,7 +5,9 @@ from __future__ import annotations
 from seqmodels.cells.base import Cell, S, Stage
 from seqmodels.cells.delay import Delay
 from seqmodels.cells.gru import GRUCell, GRUState
+from seqmodels.cells.leaky import LeakyCell
 from seqmodels.cells.lstm import LSTMCell, LSTMState
+from seqmodels.cells.lstm_variant import LSTMVariantCell
 from seqmodels.cells.operators import Dense, Diagonal, Operator
 from seqmodels.cells.rnn import RNNCell, RNNState
 
@@ -18,6 +20,8 @@ __all__ = [
     "GRUState",
     "LSTMCell",
     "LSTMState",
+    "LSTMVariantCell",
+    "LeakyCell",
     "Operator",
     "RNNCell",
     "RNNState",
