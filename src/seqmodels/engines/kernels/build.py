@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 
 # No operation may trap or set errno, and sums keep their order: what vectors need, and no more.
+OPTIMISE = "-O3"
 _FLAGS = (
-    "-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno",
+    "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno",
     "-fno-trapping-math", "-fwrapv", "-w",
 )  # fmt: skip
 _SECONDS = 120
@@ -45,7 +46,7 @@ def build(text: str) -> ctypes.CDLL:
         BuildError: there is no compiler, it fails or takes too long, or the cache directory
             cannot be written to.
     """
-    key = hashlib.sha256("\0".join((text, *_FLAGS, _machine())).encode()).hexdigest()[:32]
+    key = hashlib.sha256("\0".join((text, OPTIMISE, *_FLAGS, _machine())).encode()).hexdigest()[:32]
     path = cache_dir() / f"{key}.so"
     try:
         if not path.exists():
@@ -63,7 +64,7 @@ def _compile(text: str, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         source, made = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
         source.write_text(text, encoding="utf-8")
-        command = [found, *_FLAGS, str(source), "-o", str(made)]
+        command = [found, OPTIMISE, *_FLAGS, str(source), "-o", str(made)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
         except subprocess.TimeoutExpired:
