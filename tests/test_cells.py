@@ -19,6 +19,7 @@ from seqmodels.engines import ENGINES
 from seqmodels.scan import scan
 from twins_delay import delay_twin
 from twins_leaky import leaky_twin, lstm_variant_twin
+from twins_ugrnn import antisymmetric_twin, ugrnn_twin
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Rows = dict[str, Array]
@@ -73,7 +74,9 @@ TWINS: dict[str, Callable[..., tuple[Array, tuple[Array, ...]]]] = {
     "RNNCell": rnn_twin,
     "LSTMCell": lstm_twin,
     "GRUCell": gru_twin,
+    "AntisymmetricCell": antisymmetric_twin,
     "LeakyCell": leaky_twin,
+    "UGRNNCell": ugrnn_twin,
     "LSTMVariantCell": lstm_variant_twin,
     "Delay": delay_twin,
 }

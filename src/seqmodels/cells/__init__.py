@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seqmodels.cells.antisymmetric import AntisymmetricCell
 from seqmodels.cells.base import Cell, S, Stage
 from seqmodels.cells.delay import Delay
 from seqmodels.cells.gru import GRUCell, GRUState
@@ -10,8 +11,10 @@ from seqmodels.cells.lstm import LSTMCell, LSTMState
 from seqmodels.cells.lstm_variant import LSTMVariantCell
 from seqmodels.cells.operators import Dense, Diagonal, Operator
 from seqmodels.cells.rnn import RNNCell, RNNState
+from seqmodels.cells.ugrnn import UGRNNCell
 
 __all__ = [
+    "AntisymmetricCell",
     "Cell",
     "Delay",
     "Dense",
@@ -27,4 +30,5 @@ __all__ = [
     "RNNState",
     "S",
     "Stage",
+    "UGRNNCell",
 ]

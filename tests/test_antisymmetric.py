@@ -1,0 +1,37 @@
+"""What the antisymmetric network promises beside its equation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from seqmodels.cells import AntisymmetricCell
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3])
+def test_the_recurrent_map_has_the_damping_as_its_only_real_part(gamma: float) -> None:
+    (stage,) = AntisymmetricCell(3, 6, gamma=gamma).double().prepare()
+    eigenvalues = torch.linalg.eigvals(stage.operator.weights[0])
+    torch.testing.assert_close(eigenvalues.real, torch.full_like(eigenvalues.real, -gamma))
+    assert eigenvalues.imag.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -0.1, 1.5, math.nan, math.inf])
+def test_a_step_out_of_range_is_refused(epsilon: float) -> None:
+    with pytest.raises(ValueError, match=f"0 < epsilon <= 1, got {epsilon!r}"):
+        AntisymmetricCell(3, 4, epsilon=epsilon)
+
+
+@pytest.mark.parametrize("gamma", [-0.1, math.nan, math.inf])
+def test_a_damping_out_of_range_is_refused(gamma: float) -> None:
+    with pytest.raises(ValueError, match=f"0 <= gamma < ∞, got {gamma!r}"):
+        AntisymmetricCell(3, 4, gamma=gamma)
+
+
+@pytest.mark.parametrize("value", [True, "0.1", None])
+def test_what_is_no_number_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="gamma must be a number"):
+        AntisymmetricCell(3, 4, gamma=value)
