@@ -52,6 +52,13 @@ def test_the_python_of_the_cells_page_runs() -> None:
     assert names["y"].shape == (3, 4, 20)  # type: ignore[attr-defined]
 
 
+def test_the_python_of_the_layers_page_runs() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/layers.md").read_text(), re.DOTALL)
+    names: dict[str, object] = {}
+    exec(block, names)
+    assert names["y"].shape == (3, 4, 20)  # type: ignore[attr-defined]
+
+
 def test_the_cell_of_the_readme_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (tmp_path / "mycell.py").write_text(block, encoding="utf-8")
