@@ -253,7 +253,10 @@ def test_sample_ranges(finished: Path, capsys: pytest.CaptureFixture[str]) -> No
         ("trainer.accelerator=gpu", "gpu"),
         ("clip.max_norm=-3", "max_norm must be positive"),
         ("init=chrono model/cell=rnn", "gate"),
-        ("model.layers.layer.engine=native model/cell=rnn model.cell.nonlinearity=sigmoid", "'eager'"),
+        (
+            "model.layers.layer.engine=native model/cell=rnn model.cell.nonlinearity=sigmoid",
+            "'eager'",
+        ),
     ],
 )
 def test_mistakes_leave_nothing(
