@@ -4,8 +4,8 @@
 //   backward_row(stage, gates_x, gates_h, state, params, grad_next, into_x, into_h, grad_state, sums)
 //
 // and the constants FIELDS, STAGES, GATES, WIDTH, OUTPUT and, for each stage, RECUR (the width of
-// its product, 0 without one), SUMMED (gates_x + gates_h is all that it reads), READS and READ (the
-// fields that its product reads), PARAMS, SIZE (of each param), CHANGES (which fields it changes)
+// its product, 0 without one), SUMMED (gates_x + gates_h is all that it reads), LD (the row length of
+// its matrix), BLOCKS and BLOCK (the products that it consists of), PARAMS, SIZE (of each param), CHANGES (which fields it changes)
 // and LAST (whether it is the last that changes the field).
 //
 // Every thread carries a slice of the batch through the whole sequence, without barriers.
@@ -34,7 +34,7 @@ struct Call {
   Track field[FIELDS];          // (T + 1, B, WIDTH), the first state in place; or two steps of it
   Track between[STAGES][FIELDS];  // what a stage changes and a later one changes again
   Track product[STAGES];        // (T, B, RECUR), unless SUMMED
-  const T* weight[STAGES];      // (RECUR, sum of the widths it reads)
+  const T* weight[STAGES];      // (RECUR, LD)
   const T* bias[STAGES];        // (RECUR) or null
   const T* params[STAGES][MOST_PARAMS];
   // Backward.
@@ -51,12 +51,6 @@ struct Call {
   gemm_t gemm;
   threads_t set_threads;
 };
-
-static int64_t read_width(int stage) {
-  int64_t total = 0;
-  for (int r = 0; r < READS[stage]; ++r) total += WIDTH[READ[stage][r]];
-  return total;
-}
 
 // A product with one matrix on the right, which stays the same over time:
 // C (rows, N) = A (rows, K) @ B (K, N) + beta * C, B given as it lies (ld) or transposed.
@@ -91,7 +85,7 @@ struct Product {
 };
 
 struct Products {
-  Product of[STAGES][FIELDS];
+  Product of[STAGES][MOST_BLOCKS];
 };
 
 static int64_t slice_start(const Call& c, int64_t slice) { return c.batch * slice / c.threads; }
@@ -99,22 +93,20 @@ static int64_t slice_start(const Call& c, int64_t slice) { return c.batch * slic
 static void prepare_products(const Call& c, Products& all, bool backward) {
   const int rows = (int)((c.batch + c.threads - 1) / c.threads);
   for (int s = 0; s < STAGES; ++s) {
-    const int width = (int)read_width(s), recur = (int)RECUR[s];
-    int at = 0;
-    for (int r = 0; recur && r < READS[s]; ++r) {
-      const int w = (int)WIDTH[READ[s][r]];
+    for (int b = 0; b < BLOCKS[s]; ++b) {
+      const Block& of = BLOCK[s][b];
+      const T* matrix = c.weight[s] + of.matrix;
       if (backward)
-        all.of[s][r].prepare(c, c.weight[s] + at, rows, w, recur, width, false);
+        all.of[s][b].prepare(c, matrix, rows, of.columns, of.rows, LD[s], false);
       else
-        all.of[s][r].prepare(c, c.weight[s] + at, rows, recur, w, width, true);
-      at += w;
+        all.of[s][b].prepare(c, matrix, rows, of.rows, of.columns, LD[s], true);
     }
   }
 }
 
 static void release_products(Products& all) {
   for (int s = 0; s < STAGES; ++s)
-    for (int r = 0; RECUR[s] && r < READS[s]; ++r) all.of[s][r].release();
+    for (int b = 0; b < BLOCKS[s]; ++b) all.of[s][b].release();
 }
 
 // Where the value of a field before a stage at time t is, and where that after it goes.
@@ -146,11 +138,12 @@ static void forward_slice(const Call& c, const Products& products, int64_t low, 
               out[b * RECUR[s] + j] = (add ? out[b * RECUR[s] + j] : T(0)) + c.bias[s][j];
           add = true;
         }
-        for (int r = 0; r < READS[s]; ++r) {
-          const int64_t w = WIDTH[READ[s][r]];
-          const T* read = before(c, s, READ[s][r], t) + low * w;
-          products.of[s][r].run(rows, read, (int)w, add ? T(1) : T(0), out, (int)RECUR[s]);
-          add = true;
+        for (int b = 0; b < BLOCKS[s]; ++b) {
+          const Block& of = BLOCK[s][b];
+          const int64_t width = WIDTH[of.field];
+          const T* read = before(c, s, of.field, t) + low * width + of.column;
+          products.of[s][b].run(rows, read, (int)width, add || !of.first ? T(1) : T(0),
+                                out + of.row, (int)RECUR[s]);
         }
       }
       const T* state[FIELDS];
@@ -238,10 +231,10 @@ static void backward_slice(const Call& c, const Products& products, int64_t slic
         for (int64_t j = 0; j < SIZE[s][p]; ++j) total[j] += sums[p][j], sums[p][j] = 0;
       }
       for (int f = 0; f < FIELDS; ++f) std::swap(grad[f], other[f]);
-      for (int r = 0; RECUR[s] && r < READS[s]; ++r) {
-        const int f = READ[s][r];
-        products.of[s][r].run(rows, into_h + low * RECUR[s], (int)RECUR[s], T(1), grad[f],
-                              (int)WIDTH[f]);
+      for (int b = 0; b < BLOCKS[s]; ++b) {
+        const Block& of = BLOCK[s][b];
+        products.of[s][b].run(rows, into_h + low * RECUR[s] + of.row, (int)RECUR[s], T(1),
+                              grad[of.field] + of.column, (int)WIDTH[of.field]);
       }
     }
   }

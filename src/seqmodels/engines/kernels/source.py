@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,21 @@ from seqmodels.engines.kernels.printer import Target, row_function
 Tensors = tuple[Tensor, ...]
 
 
+class Block(NamedTuple):
+    """A product with a part of the matrix: rows of the result, columns of one field.
+
+    matrix: where the part begins; first: whether nothing was written to these rows before.
+    """
+
+    field: int
+    column: int
+    columns: int
+    row: int
+    rows: int
+    matrix: int
+    first: bool
+
+
 @dataclass(frozen=True)
 class StageLayout:
     """What the loops need to know of a stage.
@@ -26,6 +41,8 @@ class StageLayout:
     Attributes:
         recur: width of its product, 0 where the operator is printed with the update.
         reads: numbers of the fields that the product reads.
+        blocks: the products that it consists of.
+        row: length of a row of the matrix.
         summed: whether the update reads nothing of gates_x and gates_h but their sum.
         params: sizes of what the update reads beside: the operator's weights where it is printed
             with the update, then the stage's params.
@@ -34,6 +51,8 @@ class StageLayout:
 
     recur: int
     reads: tuple[int, ...]
+    blocks: tuple[Block, ...]
+    row: int
     summed: bool
     params: tuple[int, ...]
     changes: tuple[bool, ...]
@@ -59,9 +78,26 @@ class Source:
         )
 
 
+_PRODUCTS: tuple[type, ...] = (Dense,)
+
+
+def is_product(stage: Stage[Any]) -> bool:
+    """Whether the loops run its operator, as products with parts of a matrix."""
+    return type(stage.operator) in _PRODUCTS
+
+
 def printed_with_update(stage: Stage[Any]) -> Tensors:
     """The operator's weights where the operator is no product over units, else nothing."""
-    return () if type(stage.operator) is Dense else tuple(stage.operator.weights)
+    return () if is_product(stage) else tuple(stage.operator.weights)
+
+
+def _blocks(operator: Any, reads: tuple[int, ...], widths: list[int]) -> tuple[Block, ...]:
+    """The products of an operator whose argument is these fields side by side."""
+    rows, at, found = operator.weight.shape[0], 0, []
+    for field in reads:
+        found.append(Block(field, 0, widths[field], 0, rows, at, at == 0))
+        at += widths[field]
+    return tuple(found)
 
 
 def make_source(stages: tuple[Stage[Any], ...], gates_x: Tensor, state: Any) -> Source:
@@ -134,7 +170,8 @@ def _constants(source: Source) -> str:
     def padded(values: tuple[int, ...], count: int) -> list[int]:
         return [*values, *[0] * (count - len(values))]
 
-    most, reads = source.most_params, max(1, *(len(s.reads) for s in stages), 1)
+    most, blocks = source.most_params, max(1, *(len(s.blocks) for s in stages), 1)
+    empty = Block(0, 0, 0, 0, 0, 0, False)
     last = [[source.last(s, f) for f in fields] for s in range(len(stages))]
     return "\n".join(
         [
@@ -144,8 +181,13 @@ def _constants(source: Source) -> str:
             f"constexpr int64_t WIDTH[] = {row(source.widths)};",
             f"constexpr int64_t RECUR[] = {row(s.recur for s in stages)};",
             f"constexpr bool SUMMED[] = {row(s.summed for s in stages)};",
-            f"constexpr int READS[] = {row(len(s.reads) for s in stages)};",
-            f"constexpr int READ[][{reads}] = {table(padded(s.reads, reads) for s in stages)};",
+            "struct Block { int field, column, columns, row, rows; int64_t matrix; bool first; };",
+            f"constexpr int MOST_BLOCKS = {blocks};",
+            f"constexpr int LD[] = {row(s.row for s in stages)};",
+            f"constexpr int BLOCKS[] = {row(len(s.blocks) for s in stages)};",
+            f"constexpr Block BLOCK[][{blocks}] = {{",
+            *(f"  {table([*s.blocks, *[empty] * (blocks - len(s.blocks))])}," for s in stages),
+            "};",
             f"constexpr int PARAMS[] = {row(len(s.params) for s in stages)};",
             f"constexpr int64_t SIZE[][{most}] = {table(padded(s.params, most) for s in stages)};",
             f"constexpr bool CHANGES[][FIELDS] = {table(s.changes for s in stages)};",
@@ -162,7 +204,7 @@ class _Traced:
         self.inside = printed_with_update(stage)
         self.reads = tuple(state._fields.index(name) for name in stage.reads)
         self.params = tuple(torch.zeros_like(p) for p in (*self.inside, *stage.params))
-        self.dense = type(stage.operator) is Dense
+        self.dense = is_product(stage)
         self.recur = stage.operator.weights[0].shape[0] if self.dense else 0
         gates_h = gates_x.new_zeros(1, self.recur)
         given = (*state, *self.params)
@@ -177,9 +219,13 @@ class _Traced:
         ]
 
     def layout(self) -> StageLayout:
+        widths = [f.numel() for f in self.state]
+        operator: Any = self.stage.operator
         return StageLayout(
             self.recur,
             self.reads if self.dense else (),
+            _blocks(operator, self.reads, widths) if self.dense else (),
+            operator.weight.shape[1] if self.dense else 0,
             self.summed,
             tuple(p.numel() for p in self.params),
             tuple(self.changes),
