@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmodels.cells import Cell
+from seqmodels.cells.wrapper import Wrapper
 
 
 class Initialiser(Protocol):
@@ -178,7 +179,8 @@ def _positive(name: str, value: float) -> float:
 
 
 def _cells(model: nn.Module) -> list[Cell[Any]]:
-    cells = [module for module in model.modules() if isinstance(module, Cell)]
+    # A wrapper has no parameters of its own: its cell is among the modules, too.
+    cells = [m for m in model.modules() if isinstance(m, Cell) and not isinstance(m, Wrapper)]
     if not cells:
         raise ValueError(f"expected a model with recurrent cells, found none in {model}")
     return cells

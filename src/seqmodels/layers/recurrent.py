@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic
+from collections.abc import Callable, Mapping
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 
 from seqmodels.cells import Cell, S
+from seqmodels.cells.exposed import Exposed
+from seqmodels.cells.recurrent_dropout import RecurrentDropout
+from seqmodels.cells.weight_drop import WeightDrop
+from seqmodels.cells.wrapper import adopt, release
+from seqmodels.cells.zoneout import Zoneout
 from seqmodels.engines import check_name, choose
+from seqmodels.layers.recompute import Recompute, check_recompute, in_pieces
 
 
 class Recurrent(nn.Module, Generic[S]):
@@ -20,6 +26,18 @@ class Recurrent(nn.Module, Generic[S]):
         reverse: run from the last step of each sequence to its first; the output stays beside its
             input step.
         engine: "auto" (the fastest that may run), or the one engine that must run.
+        learned_state: the state before the first step is learned, from zero on; used where a call
+            gives no state. Its parameters are named initial_h and so on, after the state's fields.
+        zoneout: in [0, 1), or by the state's field; see `seqmodels.cells.zoneout.Zoneout`.
+        weight_drop: in [0, 1); see `seqmodels.cells.weight_drop.WeightDrop`.
+        recurrent_dropout: in [0, 1); see `seqmodels.cells.recurrent_dropout.RecurrentDropout`.
+            Each call draws its masks anew.
+        recompute: store the state only every so many steps ("sqrt": √T) and compute the rest again
+            on the way back, for long sequences; see `seqmodels.layers.recompute.in_pieces`. None
+            is off.
+
+    The state is the cell's own whatever the options, and so are the names of the parameters: what
+    was trained with them loads without them.
 
     Shapes: x (B, T, I), T >= 1, state fields (B, ·), lengths (B,) int64 with 1 <= length <= T
     -> outputs (B, T, H), zero at padding, and the state after each sequence's own last step
@@ -32,23 +50,100 @@ class Recurrent(nn.Module, Generic[S]):
     """
 
     def __init__(
-        self, cell: Cell[S] | Callable[[], Cell[S]], *, reverse: bool = False, engine: str = "auto"
+        self,
+        cell: Cell[S] | Callable[[], Cell[S]],
+        *,
+        reverse: bool = False,
+        engine: str = "auto",
+        learned_state: bool = False,
+        zoneout: float | Mapping[str, float] = 0.0,
+        weight_drop: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        recompute: Recompute = None,
     ) -> None:
         super().__init__()
         check_name(engine)
+        check_recompute(recompute)
         self.cell = cell if isinstance(cell, Cell) else cell()
         self.reverse = reverse
         self.engine = engine
+        self.recompute: Recompute = recompute
         self.causal = not reverse
         self.output_size = self.cell.output_size
         self.engine_used: str | None = None
+        self._rates = {
+            "zoneout": zoneout,
+            "weight_drop": weight_drop,
+            "recurrent_dropout": recurrent_dropout,
+        }
+        # What runs, in training and in evaluation. In a tuple and a dict, so that parameters are
+        # known under the name of the cell alone.
+        self._running = (self._wrapped(True), self._wrapped(False))
+        self._exposed: dict[bool, Exposed] = {}
+        self.learned_state = learned_state
+        if learned_state:
+            self._learn()
 
-    def initial_state(self, batch_size: int, like: Tensor) -> S:
+    def _wrapped(self, training: bool) -> Cell[Any]:
+        cell: Cell[Any] = self.cell
+        zoneout, weight_drop, dropout = self._rates.values()
+        wrappers = ((WeightDrop, weight_drop), (Zoneout, zoneout), (RecurrentDropout, dropout))
+        for kind, rate in wrappers:
+            # Only zoneout does anything in evaluation. What is 0 or less is the wrapper's to judge.
+            if rate == 0.0 or rate == {} or isinstance(rate, bool):
+                if isinstance(rate, bool):
+                    raise ValueError(f"expected a rate in [0, 1), got {rate!r}")
+                continue
+            made: Cell[Any] = kind(cell, rate)  # type: ignore[arg-type]
+            if training or kind is Zoneout:
+                cell = made
+                cell.training = training
+        return cell
+
+    def _learn(self) -> None:
+        like = next(self.cell.parameters(), torch.zeros(()))
+        template: Any = self.cell.initial_state(1, like.detach())
+        for name, row in zip(template._fields, template, strict=True):
+            if row.is_floating_point():
+                self.register_parameter(f"initial_{name}", nn.Parameter(row[0].clone()))
+
+    def initial_state(self, batch_size: int, like: Tensor) -> Any:
         """The state before the first step, with the dtype and device of `like`."""
-        return self.cell.initial_state(batch_size, like)
+        state: Any = self.cell.initial_state(batch_size, like)
+        if not self.learned_state:
+            return state
+        fields = []
+        for name, zeros in zip(state._fields, state, strict=True):
+            learned = getattr(self, f"initial_{name}", None)
+            fields.append(zeros if learned is None else zeros + learned.to(zeros))
+        return type(state)(*fields)
 
     def forward(
         self, x: Tensor, state: S | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, S]:
+        y, state = self._run(self._running[not self.training], x, state, lengths)
+        return y, state
+
+    def trajectory(
+        self, x: Tensor, state: S | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, S, S]:
+        """The state after every step, as the engine went through it.
+
+        Shapes: x, state, lengths as for a call -> outputs (B, T, H), the trajectory, a state with
+        fields (B, T, ·), zero at padding, and the state after the last step.
+        """
+        if self.training not in self._exposed:
+            own: Any = self.cell.initial_state(1, x)
+            made = Exposed(self._running[not self.training], own._fields)
+            made.training = self.training
+            self._exposed[self.training] = made
+        cell = self._exposed[self.training]
+        joined, last = self._run(cell, x, state, lengths)  # (B, T, all widths)
+        fields = cell.split(joined)
+        return fields[0], type(last)(*fields), last
+
+    def _run(
+        self, cell: Cell[Any], x: Tensor, state: S | None, lengths: Tensor | None
     ) -> tuple[Tensor, S]:
         if x.dim() != 3:
             raise ValueError(f"expected x of shape (B, T, I), got {tuple(x.shape)}")
@@ -56,15 +151,26 @@ class Recurrent(nn.Module, Generic[S]):
         keep = None if lengths is None else prefix_mask(lengths, x)  # (T, B)
         if self.reverse:
             x = reverse_time(x, keep)
-        engine = choose(self.engine, self.cell, x, state, keep)
+        own: Any = state
+        if self.learned_state or cell is not self.cell:
+            self.cell.check(x, state, keep)
+            own = adopt(cell, self.cell, self.initial_state(x.shape[1], x) if own is None else own)
+        pieces = self.recompute is not None and torch.is_grad_enabled()
+        # cuDNN wants each sequence to have its first step, which a later piece may lack.
+        hardest = keep.flip(0) if keep is not None and pieces and x.is_cuda else keep
+        engine = choose(self.engine, cell, x, own, hardest)
         self.engine_used = engine.name
-        y, state = engine(self.cell, x, state, keep=keep)  # (T, B, H)
+        y, own = in_pieces(engine, cell, x, own, keep, self.recompute)  # (T, B, H)
         if self.reverse:
             y = reverse_time(y, keep)
-        return y.transpose(0, 1), state  # (T, B, H) -> (B, T, H)
+        return y.transpose(0, 1), release(cell, self.cell, own)  # (T, B, H) -> (B, T, H)
 
     def extra_repr(self) -> str:
-        return f"reverse={self.reverse}, engine={self.engine!r}"
+        rates = [f"{name}={rate}" for name, rate in self._rates.items() if rate]
+        options = [f"reverse={self.reverse}", f"engine={self.engine!r}", *rates]
+        options += ["learned_state=True"] if self.learned_state else []
+        options += [f"recompute={self.recompute!r}"] if self.recompute is not None else []
+        return ", ".join(options)
 
 
 def prefix_mask(lengths: Tensor, x: Tensor) -> Tensor | None:
