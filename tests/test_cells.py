@@ -14,7 +14,16 @@ import torch
 
 import seqmodels.cells
 from cell_cases import CASES, HIDDEN, INPUT, Case, each_cell, each_pair, random_state, run, sequence
-from seqmodels.cells import Cell, Dense, Diagonal, GRUCell, LSTMCell, LSTMState, RNNCell
+from seqmodels.cells import (
+    BlockDiagonal,
+    Cell,
+    Dense,
+    Diagonal,
+    GRUCell,
+    LSTMCell,
+    LSTMState,
+    RNNCell,
+)
 from seqmodels.engines import ENGINES
 from seqmodels.scan import scan
 from twins_delay import delay_twin
@@ -219,6 +228,13 @@ OPERATORS = {
         torch.randn(10, 5, dtype=torch.float64), torch.randn(10, dtype=torch.float64)
     ),
     "diagonal": lambda: Diagonal(torch.randn(5, dtype=torch.float64)),
+    **{
+        f"{heads} blocks, {gates} gates": lambda heads=heads, gates=gates: BlockDiagonal(
+            torch.randn(gates * 6, 6 // heads, dtype=torch.float64), heads
+        )
+        for heads in (1, 2, 3, 6)
+        for gates in (1, 4)
+    },
 }
 
 
@@ -228,13 +244,41 @@ def test_operator_gradients_are_autograds(name: str) -> None:
     operator = OPERATORS[name]()
     for weight in operator.weights:
         weight.requires_grad_()
-    h = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
+    width = 6 if isinstance(operator, BlockDiagonal) else 5
+    h = torch.randn(7, width, dtype=torch.float64, requires_grad=True)
     value = operator.apply(h)
     grad = torch.randn_like(value)
     expected = torch.autograd.grad(value, (h, *operator.weights), grad)
     found = (operator.transpose(grad), *operator.weight_grads(h, grad))
     for f, e in zip(found, expected, strict=True):
         torch.testing.assert_close(f, e)
+
+
+@pytest.mark.parametrize("gates", [1, 4])
+@pytest.mark.parametrize("heads", [1, 2, 3, 6])
+def test_blocks_are_the_dense_map_with_zeros_outside(heads: int, gates: int) -> None:
+    torch.manual_seed(0)
+    units = 6 // heads
+    weight = torch.randn(gates * 6, units, dtype=torch.float64)
+    blocks = BlockDiagonal(weight, heads)
+    whole = torch.zeros(gates * 6, 6, dtype=torch.float64)
+    held = torch.zeros_like(whole, dtype=torch.bool)
+    for row in range(gates * 6):
+        first = row % 6 // units * units  # the first unit of the row's head
+        whole[row, first : first + units] = weight[row]
+        held[row, first : first + units] = True
+    dense = Dense(whole)
+    h, grad = (torch.randn(7, n, dtype=torch.float64) for n in (6, gates * 6))
+    torch.testing.assert_close(blocks.apply(h), dense.apply(h))
+    torch.testing.assert_close(blocks.transpose(grad), dense.transpose(grad))
+    (found,), (expected,) = blocks.weight_grads(h, grad), dense.weight_grads(h, grad)
+    torch.testing.assert_close(found, expected[held].reshape(weight.shape))
+
+
+@pytest.mark.parametrize(("rows", "heads"), [(10, 2), (12, 5), (12, 0)])
+def test_blocks_that_do_not_fit_their_heads_are_refused(rows: int, heads: int) -> None:
+    with pytest.raises(ValueError, match=r"weight of shape \(G·H, H / heads\), heads = "):
+        BlockDiagonal(torch.zeros(rows, 3), heads)
 
 
 MODULES = [m.name for m in pkgutil.iter_modules(seqmodels.cells.__path__, "seqmodels.cells.")]

@@ -9,12 +9,13 @@ from seqmodels.cells.gru import GRUCell, GRUState
 from seqmodels.cells.leaky import LeakyCell
 from seqmodels.cells.lstm import LSTMCell, LSTMState
 from seqmodels.cells.lstm_variant import LSTMVariantCell
-from seqmodels.cells.operators import Dense, Diagonal, Operator
+from seqmodels.cells.operators import BlockDiagonal, Dense, Diagonal, Operator
 from seqmodels.cells.rnn import RNNCell, RNNState
 from seqmodels.cells.ugrnn import UGRNNCell
 
 __all__ = [
     "AntisymmetricCell",
+    "BlockDiagonal",
     "Cell",
     "Delay",
     "Dense",

@@ -75,3 +75,60 @@ class Diagonal:
 
     def weight_grads(self, h: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
         return (torch.einsum("nh,nh->h", h, grad),)
+
+
+class BlockDiagonal:
+    """h -> W h for every gate, where each of `heads` groups of units reads only itself.
+
+    W is one (H, H) matrix a gate, zero outside its blocks of K × K, K = H / heads; only the blocks
+    are held. Row g·H + k of `weight` (G·H, K) is gate g of unit k, and its columns are the units of
+    unit k's head, k // K.
+    """
+
+    def __init__(self, weight: Tensor, heads: int) -> None:
+        rows, units = weight.shape
+        if heads < 1 or rows % (heads * units):
+            raise ValueError(
+                f"BlockDiagonal: expected a weight of shape (G·H, H / heads), heads = {heads!r}, "
+                f"got {tuple(weight.shape)}"
+            )
+        self.weight = weight
+        self.heads = heads
+
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        return (self.weight,)
+
+    def apply(self, h: Tensor) -> Tensor:
+        value = torch.bmm(self._split(h, 1), self._blocks().transpose(1, 2))  # (heads, B, G·K)
+        return self._joined(value)
+
+    def transpose(self, grad: Tensor) -> Tensor:
+        value = torch.bmm(self._split(grad, self._gates), self._blocks())  # (heads, B, K)
+        return self._joined(value)
+
+    def weight_grads(self, h: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+        units = self.weight.shape[1]
+        blocks = torch.bmm(self._split(grad, self._gates).transpose(1, 2), self._split(h, 1))
+        blocks = blocks.reshape(self.heads, self._gates, units, units)  # from (heads, G·K, K)
+        return (blocks.transpose(0, 1).reshape(self.weight.shape),)
+
+    @property
+    def _gates(self) -> int:
+        return self.weight.shape[0] // (self.heads * self.weight.shape[1])
+
+    def _blocks(self) -> Tensor:
+        units = self.weight.shape[1]
+        blocks = self.weight.reshape(self._gates, self.heads, units, units)
+        return blocks.transpose(0, 1).reshape(self.heads, -1, units)  # (heads, G·K, K)
+
+    def _split(self, rows: Tensor, gates: int) -> Tensor:
+        """(N, gates·H) -> (heads, N, gates·K)."""
+        split = rows.reshape(len(rows), gates, self.heads, -1)
+        return split.permute(2, 0, 1, 3).flatten(2)
+
+    def _joined(self, split: Tensor) -> Tensor:
+        """The other way round: (heads, N, gates·K) -> (N, gates·H)."""
+        rows, units = split.shape[1], self.weight.shape[1]
+        joined = split.reshape(self.heads, rows, -1, units).permute(1, 2, 0, 3)
+        return joined.reshape(rows, -1)  # from (N, gates, heads, K)
