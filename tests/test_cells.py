@@ -27,6 +27,7 @@ from seqmodels.cells import (
 from seqmodels.engines import ENGINES
 from seqmodels.scan import scan
 from twins_delay import delay_twin
+from twins_indrnn import indrnn_twin
 from twins_leaky import leaky_twin, lstm_variant_twin
 from twins_ugrnn import antisymmetric_twin, ugrnn_twin
 
@@ -84,6 +85,7 @@ TWINS: dict[str, Callable[..., tuple[Array, tuple[Array, ...]]]] = {
     "LSTMCell": lstm_twin,
     "GRUCell": gru_twin,
     "AntisymmetricCell": antisymmetric_twin,
+    "IndRNNCell": indrnn_twin,
     "LeakyCell": leaky_twin,
     "UGRNNCell": ugrnn_twin,
     "LSTMVariantCell": lstm_variant_twin,
@@ -131,6 +133,7 @@ def test_initial_state_is_zero_and_like_its_model(case: Case) -> None:
 
 # Parameters that start elsewhere, as tests of their cells say.
 START_APART = {
+    ("IndRNNCell", "weight_hh"),
     ("LeakyCell", "theta"),
     *(("LSTMVariantCell", name) for name in ("gain_ih", "gain_hh", "gain_c", "shift_c")),
 }

@@ -6,6 +6,7 @@ from seqmodels.cells.antisymmetric import AntisymmetricCell
 from seqmodels.cells.base import Cell, S, Stage
 from seqmodels.cells.delay import Delay
 from seqmodels.cells.gru import GRUCell, GRUState
+from seqmodels.cells.indrnn import IndRNNCell
 from seqmodels.cells.leaky import LeakyCell
 from seqmodels.cells.lstm import LSTMCell, LSTMState
 from seqmodels.cells.lstm_variant import LSTMVariantCell
@@ -22,6 +23,7 @@ __all__ = [
     "Diagonal",
     "GRUCell",
     "GRUState",
+    "IndRNNCell",
     "LSTMCell",
     "LSTMState",
     "LSTMVariantCell",
