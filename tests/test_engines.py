@@ -154,9 +154,9 @@ def test_a_subclass_runs_its_own_equation() -> None:
 
 @pytest.mark.parametrize("name", ["", "Native", "fast", "cudnn"])
 def test_an_unknown_engine_is_refused_when_the_layer_is_made(name: str) -> None:
-    with pytest.raises(ValueError, match="out of auto, native, generated, compiled, eager, got"):
+    with pytest.raises(ValueError, match="out of auto, generated, native, compiled, eager, got"):
         check_name(name)
-    with pytest.raises(ValueError, match="out of auto, native, generated, compiled, eager, got"):
+    with pytest.raises(ValueError, match="out of auto, generated, native, compiled, eager, got"):
         Recurrent(RNNCell(2, 3), engine=name)
 
 

@@ -31,6 +31,7 @@ def _update(
 ) -> LSTMState:
     rest = list(params)
     if layer_norm:
+        gates_x = _norm(gates_x, rest.pop(0), rest.pop(0) if bias else None)
         gates_h = _norm(gates_h, rest.pop(0))
     gates = (gates_x + gates_h).chunk(3 if coupled else 4, dim=-1)  # (B, GH) -> G × (B, H)
     f, g, o = gates[-3:]
@@ -146,16 +147,21 @@ class LSTMVariantCell(Cell[LSTMState]):
                 nn.init.zeros_(self.shift_c)
 
     def project(self, x: Tensor) -> Tensor:
-        bias = None if self.bias_ih is None or self.bias_hh is None else self.bias_ih + self.bias_hh
-        if not self.layer_norm:
-            return functional.linear(x, self.weight_ih, bias)  # (T, B, I) -> (T, B, GH)
-        gates_x = functional.linear(x, self.weight_ih)  # (T, B, I) -> (T, B, GH)
-        return _norm(gates_x, self.gain_ih, bias)
+        # A norm of the whole sequence would be a second pass over memory: it goes with the update,
+        # and b, which is added after it.
+        bias = None if self.layer_norm else self._bias()
+        return functional.linear(x, self.weight_ih, bias)  # (T, B, I) -> (T, B, GH)
+
+    def _bias(self) -> Tensor | None:
+        if self.bias_ih is None or self.bias_hh is None:
+            return None
+        return self.bias_ih + self.bias_hh
 
     def prepare(self) -> tuple[Stage[LSTMState], ...]:
         params: list[Tensor] = []  # in the order in which _update takes them
+        bias = self._bias()
         if self.layer_norm:
-            params.append(self.gain_hh)
+            params += [self.gain_ih, *([] if bias is None else [bias]), self.gain_hh]
         if self.peephole:
             params.append(self.peephole_f)
             if not self.coupled:
@@ -165,8 +171,7 @@ class LSTMVariantCell(Cell[LSTMState]):
             params.append(self.gain_c)
             if self.shift_c is not None:
                 params.append(self.shift_c)
-        bias = self.bias_ih is not None
-        update = partial(_update, self.peephole, self.layer_norm, self.coupled, bias)
+        update = partial(_update, self.peephole, self.layer_norm, self.coupled, bias is not None)
         return (Stage(Dense(self.weight_hh), update, params=tuple(params)),)
 
     def initial_state(self, batch_size: int, like: Tensor) -> LSTMState:

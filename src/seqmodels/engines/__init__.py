@@ -26,11 +26,11 @@ __all__ = [
 ]
 
 ENGINES: dict[str, Engine] = {
-    engine.name: engine for engine in (Native(), Generated(), Compiled(), Eager())
+    engine.name: engine for engine in (Generated(), Native(), Compiled(), Eager())
 }
 # What `auto` chooses from, fastest first, where the engine pays; the last runs everything. The
 # compiled engine is not in it: it is compiled for half a minute and the generated one is faster.
-AUTO: tuple[str, ...] = ("native", "generated", "eager")
+AUTO: tuple[str, ...] = ("generated", "native", "eager")
 NAMES: tuple[str, ...] = ("auto", *ENGINES)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from seqmodels.cells import Cell, S, Stage
+from seqmodels.cells import Cell, LSTMCell, S, Stage
 from seqmodels.engines.base import EngineError
 from seqmodels.engines.compiled import captures, signature
 from seqmodels.engines.kernels.build import BuildError, compiler
@@ -58,7 +58,10 @@ class Generated:
         self._kernels: OrderedDict[Hashable, Kernel] = OrderedDict()
 
     def pays(self, cell: Cell[S], x: Tensor) -> bool:
-        """Whether `auto` should take it: not for calls of a few small steps."""
+        """Whether `auto` should take it: not for calls of a few small steps, nor for the one case
+        where torch's own kernel has measured faster."""
+        if type(cell) is LSTMCell and not torch.is_grad_enabled():
+            return False
         return x.shape[0] * x.shape[1] * cell.hidden_size >= _WORTHWHILE
 
     def why_not(self, cell: Cell[S], x: Tensor, state: S | None, keep: Tensor | None) -> str | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,13 @@ from seqmodels.engines.kernels.graph import (
     Input,
     Moved,
     Node,
-    NotPrintable,
     Pointwise,
     Reduced,
 )
 from seqmodels.engines.kernels.operations import POINTWISE
+from seqmodels.engines.kernels.pieces import Pieces, arguments
 
-# More pieces than this mean a layout that has no long runs: a transposition, a stride.
-_MOST_PIECES = 256
+_STARTS = {"sum": "0", "max": "-INFINITY", "min": "INFINITY"}
 _CHEAP = {"add", "sub", "mul", "neg", "maximum", "minimum", "where", "relu", "abs", "square"}
 
 
@@ -47,6 +45,12 @@ def row_function(name: str, signature: str, inputs: Sequence[str], targets: list
     Raises:
         NotPrintable: the elements of a row are read in an order without long runs.
     """
+    # Each pointer in a name of its own: within a loop the compiler would read it for every element.
+    lines = [f"  const T* __restrict in{n} = {given};\n" for n, given in enumerate(inputs)]
+    lines += [f"  T* __restrict out{n} = {t.name};\n" for n, t in enumerate(targets)]
+    pointers = "".join(lines)
+    inputs = [f"in{n}" for n in range(len(inputs))]
+    targets = [replace(t, name=f"out{n}") for n, t in enumerate(targets)]
     # What one pass computes and a later one reads again is kept in a buffer of the row.
     first = _Row(inputs, targets, set())
     text = first.text()
@@ -54,7 +58,7 @@ def row_function(name: str, signature: str, inputs: Sequence[str], targets: list
         tried = _Row(inputs, targets, first.repeated)
         tried.text()
         text = _Row(inputs, targets, tried.loaded).text()
-    return f"static inline void {name}({signature}) {{\n{text}}}\n"
+    return f"static inline void {name}({signature}) {{\n{pointers}{text}}}\n"
 
 
 class _Row:
@@ -69,8 +73,8 @@ class _Row:
         self._scalars: dict[Any, str] = {}
         self._buffers: dict[Any, str] = {}
         self._passes: dict[Any, set[int]] = {}
-        self._cuts: dict[Any, set[int]] = {}
         self._lines: list[str] = []
+        self._pieces = Pieces()
         self._pass = 0
         self._count = 0
         self._loop: list[str] = []
@@ -98,7 +102,7 @@ class _Row:
 
     def _depth(self, node: Node) -> int:
         if node not in self._depths:
-            below = [self._depth(a) for a in _arguments(node)]
+            below = [self._depth(a) for a in arguments(node)]
             self._depths[node] = max(below, default=0) + isinstance(node, Reduced)
         return self._depths[node]
 
@@ -108,40 +112,33 @@ class _Row:
         groups: dict[int, list[tuple[Reduced, int, Indices]]] = {}
         for node in nodes:
             name = self._names[node] = f"r{len(self._names)}"
-            start = {"sum": "0", "max": "-INFINITY", "min": "INFINITY"}[node.op]
             self._lines.append(f"T {name}[{node.size}];")
-            self._lines.append(f"for (auto& value : {name}) value = T({start});")
+            self._lines.append(f"for (auto& value : {name}) value = T({_STARTS[node.op]});")
             for number, members in enumerate(node.members):
-                for piece in self._pieces(node.arg, members):
-                    groups.setdefault(len(piece), []).append((node, number, piece))
+                for piece in self._pieces.of(node.arg, members):
+                    for part in _strands(node, piece):
+                        groups.setdefault(len(part), []).append((node, number, part))
         for length, pieces in groups.items():
             self._begin()
-            totals: dict[tuple[str, int], tuple[str, str]] = {}
+            totals: list[tuple[str, Reduced, int]] = []
             for node, number, piece in pieces:
                 value, _ = self._value(node.arg, piece)
-                key = (self._names[node], number)
-                if key not in totals:
-                    totals[key] = (self._new("t"), node.op)
-                total = totals[key][0]
-                if node.op == "sum":
-                    self._loop.append(f"{total} += {value};")
-                else:
-                    which = "larger" if node.op == "max" else "smaller"
-                    self._loop.append(f"{total} = {which}({total}, T({value}));")
-            for (name, number), (total, _) in totals.items():
-                self._lines.append(f"T {total} = {name}[{number}];")
-            sums = ",".join(total for total, op in totals.values() if op == "sum")
-            plain = any(op != "sum" for _, op in totals.values())
+                totals.append((self._new("t"), node, number))
+                self._loop.append(_joined(totals[-1][0], node.op, value))
+            for total, node, _ in totals:
+                self._lines.append(f"T {total} = T({_STARTS[node.op]});")
+            sums = ",".join(total for total, node, _ in totals if node.op == "sum")
+            plain = any(node.op != "sum" for _, node, _ in totals)
             clause = "" if plain else f"simd reduction(+:{sums})"
             self._end(length, clause)
-            for (name, number), (total, _) in totals.items():
-                self._lines.append(f"{name}[{number}] = {total};")
+            for total, node, number in totals:
+                self._lines.append(_joined(f"{self._names[node]}[{number}]", node.op, total))
 
     def _store(self) -> None:
         groups: dict[int, list[tuple[Target, int, Indices]]] = {}
         for target in self._targets:
             at = 0
-            for piece in self._pieces(target.node, np.arange(target.node.size)):
+            for piece in self._pieces.of(target.node, np.arange(target.node.size)):
                 groups.setdefault(len(piece), []).append((target, at, piece))
                 at += len(piece)
         for length, pieces in groups.items():
@@ -166,38 +163,6 @@ class _Row:
             self._lines.append(f"#pragma omp {clause}")
         self._lines.append(f"for (int64_t j = 0; j < {length}; ++j) {{")
         self._lines += [*(f"  {line}" for line in self._loop), "}"]
-
-    # Pieces: runs of elements in which every value below is read in order, or is one number.
-
-    def _pieces(self, node: Node, at: Indices) -> list[Indices]:
-        cuts = sorted(c for c in self._cut(node, at) if 0 < c < len(at))
-        if len(cuts) >= _MOST_PIECES:
-            raise NotPrintable(
-                "its update reads the units in an order without long runs (a transposition, a "
-                "stride, a view as many short rows)"
-            )
-        return [p for p in np.split(at, cuts) if len(p)]
-
-    def _cut(self, node: Node, at: Indices) -> set[int]:
-        if isinstance(node, Constant) or len(at) < 2:
-            return set()
-        key = (node, at.tobytes())
-        if key in self._cuts:
-            return self._cuts[key]
-        if isinstance(node, Moved):
-            source = node.source[at]
-            ends = [0, *(np.flatnonzero(np.diff(source)) + 1).tolist(), len(at)]
-            cuts = set(ends[1:-1])
-            for low, high in itertools.pairwise(ends):
-                below = node.args[source[low]]
-                cuts |= {low + c for c in self._cut(below, node.place[at[low:high]])}
-        else:
-            cuts = _run_ends(at)
-            if isinstance(node, Pointwise):
-                for number, arg in enumerate(node.args):
-                    cuts |= self._cut(arg, node.places(number, at))
-        self._cuts[key] = cuts
-        return cuts
 
     # Values: an expression for one piece, and whether it is the same for all its elements.
 
@@ -249,30 +214,27 @@ class _Row:
         return f"{prefix}{self._count}"
 
 
-def _arguments(node: Node) -> tuple[Node, ...]:
-    if isinstance(node, Pointwise | Moved):
-        return node.args
-    return (node.arg,) if isinstance(node, Reduced) else ()
+def _joined(total: str, op: str, value: str) -> str:
+    """The statement that takes a value into a sum or a maximum."""
+    if op == "sum":
+        return f"{total} += {value};"
+    return f"{total} = {'larger' if op == 'max' else 'smaller'}({total}, T({value}));"
 
 
-def _run_ends(at: Indices) -> set[int]:
-    """Where a run of equal indices, or of indices that grow by one, ends and another begins."""
-    steps = np.diff(at)
-    if (steps == 1).all() or (steps == 0).all():
-        return set()
-    cuts, begin = set(), 0
-    for position in [*(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)]:
-        # Steps from `begin` to `position` are equal.
-        if position <= begin:
-            continue
-        if steps[begin] in (0, 1):
-            if position < len(steps):
-                cuts.add(position + 1)
-            begin = position + 1
-        else:
-            cuts |= set(range(begin + 1, position + 1))
-            begin = position
-    return cuts
+def _strands(node: Reduced, piece: Indices) -> list[Indices]:
+    """Parts of a long cheap sum that run side by side: one alone waits for each addition.
+
+    Where the elements cost more than that they stay together, since other passes read them so.
+    """
+    if len(piece) < 256 or len(piece) % 32 or not _cheap(node.arg):
+        return [piece]
+    return np.split(piece, 4)
+
+
+def _cheap(node: Node) -> bool:
+    if isinstance(node, Pointwise) and node.op not in _CHEAP:
+        return False
+    return isinstance(node, Reduced) or all(_cheap(a) for a in arguments(node))
 
 
 def _worth_keeping(node: Pointwise) -> bool:
