@@ -27,7 +27,7 @@ from seqmodels.cells import (
 from seqmodels.engines import ENGINES
 from seqmodels.scan import scan
 from twins_delay import delay_twin
-from twins_indrnn import indrnn_twin
+from twins_indrnn import indrnn_twin, slstm_twin
 from twins_leaky import leaky_twin, lstm_variant_twin
 from twins_ugrnn import antisymmetric_twin, ugrnn_twin
 
@@ -87,6 +87,7 @@ TWINS: dict[str, Callable[..., tuple[Array, tuple[Array, ...]]]] = {
     "AntisymmetricCell": antisymmetric_twin,
     "IndRNNCell": indrnn_twin,
     "LeakyCell": leaky_twin,
+    "SLSTMCell": slstm_twin,
     "UGRNNCell": ugrnn_twin,
     "LSTMVariantCell": lstm_variant_twin,
     "Delay": delay_twin,

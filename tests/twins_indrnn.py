@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from seqmodels.cells import IndRNNCell
-from twins_leaky import SIGMA, Array, arrays
+from seqmodels.cells import IndRNNCell, SLSTMCell
+from twins_leaky import SIGMA, Array, arrays, sigmoid
 
 
 def indrnn_twin(cell: IndRNNCell, x: Array, h: Array) -> tuple[Array, tuple[Array, ...]]:
@@ -15,3 +15,24 @@ def indrnn_twin(cell: IndRNNCell, x: Array, h: Array) -> tuple[Array, tuple[Arra
     a = p.get("bias_ih", 0) + p.get("bias_hh", 0) + u * h + x @ p["weight_ih"].T
     h = SIGMA[cell.nonlinearity](a)
     return h, (h,)
+
+
+def slstm_twin(
+    cell: SLSTMCell, x: Array, h: Array, c: Array, n: Array, m: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    p = arrays(cell)
+    units, size = cell.hidden_size, cell.hidden_size // cell.num_heads
+    w = np.zeros((4 * units, units))
+    for row in range(4 * units):
+        first = row % units // size * size
+        w[row, first : first + size] = p["weight_hh"][row]
+    a = p.get("bias_ih", 0) + p.get("bias_hh", 0) + h @ w.T + x @ p["weight_ih"].T
+    i, f, z, o = np.split(a, 4, axis=-1)
+    if cell.forget == "sigmoid":
+        f = np.log(sigmoid(f))
+    new_m = np.where(n == 0, i, np.maximum(f + m, i))
+    retain = np.where(n == 0, 0, np.exp(f + m - new_m))
+    write = np.exp(i - new_m)
+    c, n = retain * c + write * np.tanh(z), retain * n + write
+    h = sigmoid(o) * c / np.maximum(n, 1)
+    return h, (h, c, n, new_m)

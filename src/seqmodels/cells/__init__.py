@@ -12,6 +12,7 @@ from seqmodels.cells.lstm import LSTMCell, LSTMState
 from seqmodels.cells.lstm_variant import LSTMVariantCell
 from seqmodels.cells.operators import BlockDiagonal, Dense, Diagonal, Operator
 from seqmodels.cells.rnn import RNNCell, RNNState
+from seqmodels.cells.slstm import SLSTMCell, SLSTMState
 from seqmodels.cells.ugrnn import UGRNNCell
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "RNNCell",
     "RNNState",
     "S",
+    "SLSTMCell",
+    "SLSTMState",
     "Stage",
     "UGRNNCell",
 ]
