@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from cell_cases import HIDDEN, INPUT, random_state, sequence
 from seqmodels.cells import AntisymmetricCell
+from seqmodels.scan import scan
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.3])
@@ -17,6 +19,21 @@ def test_the_recurrent_map_has_the_damping_as_its_only_real_part(gamma: float) -
     eigenvalues = torch.linalg.eigvals(stage.operator.weights[0])
     torch.testing.assert_close(eigenvalues.real, torch.full_like(eigenvalues.real, -gamma))
     assert eigenvalues.imag.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("gate", [100.0, -100.0])
+def test_an_open_gate_is_the_plain_form_and_a_shut_one_keeps_the_state(gate: float) -> None:
+    cell = AntisymmetricCell(INPUT, HIDDEN, gated=True).double()
+    with torch.no_grad():
+        cell.bias_gate.fill_(gate)  # type: ignore[union-attr]
+    plain = AntisymmetricCell(INPUT, HIDDEN).double()
+    plain.load_state_dict({k: v for k, v in cell.state_dict().items() if "gate" not in k})
+    state = random_state(cell)
+    y, last = scan(cell, sequence(), state)
+    torch.testing.assert_close(last.h, y[-1])
+    torch.testing.assert_close(
+        y[-1], scan(plain, sequence(), state)[0][-1] if gate > 0 else state.h
+    )
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -0.1, 1.5, math.nan, math.inf])

@@ -22,5 +22,6 @@ def antisymmetric_twin(
     p = arrays(cell)
     m = p["weight_hh"] - p["weight_hh"].T - cell.gamma * np.eye(cell.hidden_size)
     a = p.get("bias_ih", 0) + p.get("bias_hh", 0) + h @ m.T + x @ p["weight_ih"].T
-    h = h + cell.epsilon * np.tanh(a)
+    z = sigmoid(p.get("bias_gate", 0) + h @ m.T + x @ p["weight_gate"].T) if cell.gated else 1
+    h = h + cell.epsilon * z * np.tanh(a)
     return h, (h,)

@@ -6,7 +6,7 @@ import math
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from seqmodels.cells.base import Cell, Stage, gated_parameters
@@ -18,28 +18,37 @@ def _update(epsilon: float, gates_x: Tensor, gates_h: Tensor, state: RNNState) -
     return RNNState(state.h + epsilon * torch.tanh(gates_x + gates_h))
 
 
+def _gated(epsilon: float, gates_x: Tensor, gates_h: Tensor, state: RNNState) -> RNNState:
+    a, z = gates_x.chunk(2, dim=-1)  # (B, 2H) -> 2 × (B, H)
+    step = epsilon * torch.sigmoid(z + gates_h)
+    return RNNState(state.h + step * torch.tanh(a + gates_h))
+
+
 class AntisymmetricCell(Cell[RNNState]):
     """A step of Euler's method along an equation that neither grows nor forgets.
 
-        h_t = h_{t-1} + ε tanh(b + (W - Wᵀ - γ 1) h_{t-1} + V x_t)
+        h_t = h_{t-1} + ε z_t · tanh(b + (W - Wᵀ - γ 1) h_{t-1} + V x_t)
+        z_t = 1, or gated: z_t = sigmoid(b_z + (W - Wᵀ - γ 1) h_{t-1} + V_z x_t)
 
     W - Wᵀ has imaginary eigenvalues alone, so the flow turns h; γ damps it, against what the
-    discrete steps add.
+    discrete steps add. The gate chooses the step anew each time, with the same recurrent matrix.
 
     Symbols:
         x_t (I): the input. h_t (H) in (-∞, ∞): the state and output; h_0 = 0.
         V (H, I) = `weight_ih`; W (H, H) = `weight_hh`, of which only W - Wᵀ counts;
         b (H) = `bias_ih` + `bias_hh`.
+        V_z (H, I) = `weight_gate`; b_z (H) = `bias_gate`, of the gated form alone. z (H) in (0, 1].
 
     Args:
         input_size: I >= 1.
         hidden_size: H >= 1.
         epsilon: the step ε, 0 < ε <= 1.
         gamma: the damping γ, 0 <= γ < ∞.
-        bias: whether there is a b.
+        gated: whether there is a gate z on the step.
+        bias: whether there is a b, and a b_z.
 
     Against the paper: W is a whole matrix, of which the antisymmetric part is taken, and starts
-    uniform in ±1/√H like the other cells'. The gated form is not here.
+    uniform in ±1/√H like the other cells'.
 
     Reference: Chang, Chen, Haber & Chi, "AntisymmetricRNN: a dynamical system view on recurrent
     neural networks", ICLR 2019. https://arxiv.org/abs/1902.09689
@@ -56,6 +65,7 @@ class AntisymmetricCell(Cell[RNNState]):
     weight_hh: Tensor
     bias_ih: Tensor | None
     bias_hh: Tensor | None
+    bias_gate: Tensor | None
 
     def __init__(
         self,
@@ -64,6 +74,7 @@ class AntisymmetricCell(Cell[RNNState]):
         *,
         epsilon: float = 0.1,
         gamma: float = 0.01,
+        gated: bool = False,
         bias: bool = True,
     ) -> None:
         super().__init__(input_size, hidden_size)
@@ -76,22 +87,32 @@ class AntisymmetricCell(Cell[RNNState]):
             raise ValueError(f"AntisymmetricCell: expected 0 <= gamma < ∞, got {gamma!r}")
         self.epsilon = float(epsilon)
         self.gamma = float(gamma)
+        self.gated = gated
         gated_parameters(self, bias)
+        if gated:
+            self.weight_gate = nn.Parameter(torch.empty(hidden_size, input_size))
+            self.register_parameter(
+                "bias_gate", nn.Parameter(torch.empty(hidden_size)) if bias else None
+            )
         self.reset_parameters()
 
     def project(self, x: Tensor) -> Tensor:
         bias = None if self.bias_ih is None or self.bias_hh is None else self.bias_ih + self.bias_hh
-        return functional.linear(x, self.weight_ih, bias)  # (T, B, I) -> (T, B, H)
+        drive = functional.linear(x, self.weight_ih, bias)  # (T, B, I) -> (T, B, H)
+        if not self.gated:
+            return drive
+        gate = functional.linear(x, self.weight_gate, self.bias_gate)  # (T, B, I) -> (T, B, H)
+        return torch.cat((drive, gate), dim=-1)  # (T, B, 2H)
 
     def prepare(self) -> tuple[Stage[RNNState], ...]:
         weight = self.weight_hh
         one = torch.eye(self.hidden_size, dtype=weight.dtype, device=weight.device)
-        return (
-            Stage(Dense(weight - weight.t() - self.gamma * one), partial(_update, self.epsilon)),
-        )
+        operator = Dense(weight - weight.t() - self.gamma * one)
+        return (Stage(operator, partial(_gated if self.gated else _update, self.epsilon)),)
 
     def initial_state(self, batch_size: int, like: Tensor) -> RNNState:
         return RNNState(like.new_zeros(batch_size, self.hidden_size))
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, epsilon={self.epsilon}, gamma={self.gamma}"
+        gated = ", gated" if self.gated else ""
+        return f"{super().extra_repr()}, epsilon={self.epsilon}, gamma={self.gamma}{gated}"
