@@ -75,7 +75,7 @@ each_cell = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 # Cells that no kernel can be printed for.
-UNPRINTABLE: set[str] = {"slstm-heads"}
+UNPRINTABLE: set[str] = set()
 
 
 def able(case: Case) -> list[str]:

@@ -43,10 +43,10 @@ class Generated:
     the length. It is built at its first call, in seconds, and kept in the user's cache
     directory (`SEQMODELS_CACHE`), where later processes find it.
 
-    Limits: the CPU, float32 and float64; operators that are dense or elementwise; updates made of
-    elementwise operations, moves of elements and sums within a row. No double backward (it raises;
-    use the eager engine). Under autocast the input's product runs in the lower precision and the
-    recurrence in that of the state. Needs a C++ compiler.
+    Limits: the CPU, float32 and float64; operators that are dense, block-diagonal or elementwise;
+    updates made of elementwise operations, moves of elements and sums within a row. No double
+    backward (it raises; use the eager engine). Under autocast the input's product runs in the lower
+    precision and the recurrence in that of the state. Needs a C++ compiler.
     """
 
     name = "generated"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from seqmodels.cells import Dense, Stage
+from seqmodels.cells.operators import BlockDiagonal
 from seqmodels.engines.kernels.graph import Input, Moved, Node, NotPrintable, Pointwise, trace
 from seqmodels.engines.kernels.printer import Target, row_function
 
@@ -78,7 +79,7 @@ class Source:
         )
 
 
-_PRODUCTS: tuple[type, ...] = (Dense,)
+_PRODUCTS = (Dense, BlockDiagonal)
 
 
 def is_product(stage: Stage[Any]) -> bool:
@@ -93,11 +94,25 @@ def printed_with_update(stage: Stage[Any]) -> Tensors:
 
 def _blocks(operator: Any, reads: tuple[int, ...], widths: list[int]) -> tuple[Block, ...]:
     """The products of an operator whose argument is these fields side by side."""
+    if isinstance(operator, BlockDiagonal):
+        return _heads(operator, reads, widths)
     rows, at, found = operator.weight.shape[0], 0, []
     for field in reads:
         found.append(Block(field, 0, widths[field], 0, rows, at, at == 0))
         at += widths[field]
     return tuple(found)
+
+
+def _heads(operator: BlockDiagonal, reads: tuple[int, ...], widths: list[int]) -> tuple[Block, ...]:
+    """One product for each gate of each head."""
+    if len(reads) > 1:
+        raise NotPrintable("its block-diagonal map reads more than one field of the state")
+    rows, units = operator.weight.shape
+    width = widths[reads[0]]
+    return tuple(
+        Block(reads[0], row % width, units, row, units, row * units, True)
+        for row in range(0, rows, units)
+    )
 
 
 def make_source(stages: tuple[Stage[Any], ...], gates_x: Tensor, state: Any) -> Source:
