@@ -46,7 +46,7 @@ def test_there_are_commands_to_check() -> None:
 
 
 def test_the_python_of_the_cells_page_runs() -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/cells.md").read_text(), re.DOTALL)
+    block, _ = re.findall(r"```python\n(.*?)```", (ROOT / "docs/cells.md").read_text(), re.DOTALL)
     names: dict[str, object] = {}
     exec(block, names)
     assert names["y"].shape == (3, 4, 20)  # type: ignore[attr-defined]
@@ -59,13 +59,18 @@ def test_the_python_of_the_layers_page_runs() -> None:
     assert names["y"].shape == (3, 4, 20)  # type: ignore[attr-defined]
 
 
-def test_the_cell_of_the_readme_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize(
+    ("page", "more"), [("README.md", []), ("docs/cells.md", ["+model.cell.rate=0.2"])]
+)
+def test_the_cells_of_the_pages_train(
+    page: str, more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *_, block = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     (tmp_path / "mycell.py").write_text(block, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     arguments = tiny(write_text(tmp_path), tmp_path / "run", "model/cell=custom")
-    arguments += ["model.cell._target_=mycell.SlowCell", "+model.cell.rate=0.2"]
+    arguments += ["model.cell._target_=mycell.SlowCell", *more]
     try:
         assert main(arguments) == 0
     finally:
