@@ -60,19 +60,21 @@ def test_the_python_of_the_layers_page_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "more"), [("README.md", []), ("docs/cells.md", ["+model.cell.rate=0.2"])]
+    ("page", "name", "more"),
+    # A name each: Python and the checker read a module once.
+    [("README.md", "mycell", []), ("docs/cells.md", "owncell", ["+model.cell.rate=0.2"])],
 )
 def test_the_cells_of_the_pages_train(
-    page: str, more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, name: str, more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     *_, block = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    (tmp_path / "mycell.py").write_text(block, encoding="utf-8")
+    (tmp_path / f"{name}.py").write_text(block, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     arguments = tiny(write_text(tmp_path), tmp_path / "run", "model/cell=custom")
-    arguments += ["model.cell._target_=mycell.SlowCell", *more]
+    arguments += [f"model.cell._target_={name}.SlowCell", *more]
     try:
         assert main(arguments) == 0
     finally:
-        sys.modules.pop("mycell", None)
+        sys.modules.pop(name, None)
     assert record(tmp_path / "run")["engines"] == {"backbone.layers.0": "eager"}
