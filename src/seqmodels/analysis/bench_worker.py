@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from seqmodels.analysis.memory import NotMeasurableError, peak_rise
 from seqmodels.analysis.timing import Pairs, interleave, seconds_of
 from seqmodels.cells import Cell
-from seqmodels.engines import EngineError
+from seqmodels.engines import EngineError, choose
 from seqmodels.layers import Recurrent
 
 CellFactory = Callable[[int, int], Cell[Any]]
@@ -174,6 +174,10 @@ def memory(job: Job) -> dict[str, Any]:
     full = make(job, job.shape[0])
     full.module = short.module
     full.weights = short.weights
+    for layer in short.module.modules():
+        if isinstance(layer, Recurrent):
+            # What `auto` takes for the whole length must be warm, not what it takes for T = 2.
+            layer.engine = choose(layer.engine, layer.cell, full.x.detach(), None, None).name
     first = seconds_of(short.step)
     short.forward()
 
