@@ -140,7 +140,8 @@ def gradients(
     names = [name for name, _ in cell.named_parameters()]
     wanted = [x, *(() if state is None else state), *cell.parameters()]
     labels = ["x", *(() if state is None else (f"state.{n}" for n in state._fields)), *names]
-    grads = torch.autograd.grad(loss, wanted)
+    # An output that the next step does not read is a field of the state without influence.
+    grads = torch.autograd.grad(loss, wanted, materialize_grads=True)
     found = {"y": y, **{f"last.{n}": f for n, f in zip(last._fields, last, strict=True)}}
     found |= {f"grad {label}": grad for label, grad in zip(labels, grads, strict=True)}
     return {name: tensor.detach() for name, tensor in found.items()}

@@ -29,6 +29,7 @@ from seqmodels.scan import scan
 from twins_delay import delay_twin
 from twins_indrnn import indrnn_twin, slstm_twin
 from twins_leaky import leaky_twin, lstm_variant_twin
+from twins_linear import cornn_twin, lem_twin, lru_twin, min_gru_twin, min_lstm_twin
 from twins_ugrnn import antisymmetric_twin, ugrnn_twin
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -91,6 +92,11 @@ TWINS: dict[str, Callable[..., tuple[Array, tuple[Array, ...]]]] = {
     "UGRNNCell": ugrnn_twin,
     "LSTMVariantCell": lstm_variant_twin,
     "Delay": delay_twin,
+    "CoRNNCell": cornn_twin,
+    "LEMCell": lem_twin,
+    "LRUCell": lru_twin,
+    "MinGRUCell": min_gru_twin,
+    "MinLSTMCell": min_lstm_twin,
 }
 
 
@@ -136,6 +142,7 @@ def test_initial_state_is_zero_and_like_its_model(case: Case) -> None:
 START_APART = {
     ("IndRNNCell", "weight_hh"),
     ("LeakyCell", "theta"),
+    *(("LRUCell", name) for name in ("nu_log", "theta_log", "gamma_log")),
     *(("LSTMVariantCell", name) for name in ("gain_ih", "gain_hh", "gain_c", "shift_c")),
 }
 

@@ -22,7 +22,7 @@ from cell_cases import (
     run,
     sequence,
 )
-from seqmodels.cells import GRUCell, LSTMCell, RNNCell
+from seqmodels.cells import Cell, GRUCell, LSTMCell, RNNCell
 from seqmodels.engines import ENGINES, NAMES, EngineError, check_name, choose
 from seqmodels.layers import Recurrent
 from seqmodels.scan import scan
@@ -98,10 +98,12 @@ def test_the_fast_path_fires_where_there_is_one(
     """By the name and by what is called: the reference loop is not touched."""
     layer = Recurrent(case.make())
     sizes = None if lengths is None else torch.tensor(lengths)
-    if native_runs(case):
+    if native_runs(case) or case.kind.linear is not Cell.linear:
         monkeypatch.setattr("seqmodels.engines.eager.scan", None)
     layer(sequence().transpose(0, 1), None, sizes)
-    assert layer.engine_used == ("native" if native_runs(case) else "eager")
+    linear = case.kind.linear is not Cell.linear
+    quick = "native" if native_runs(case) else "parallel" if linear else "eager"
+    assert layer.engine_used == quick
 
 
 @each_cell
@@ -109,9 +111,9 @@ def test_the_fast_path_fires_where_there_is_one(
 def test_a_named_engine_runs_or_raises(case: Case, engine: str) -> None:
     layer = Recurrent(case.make(), engine=engine)
     x = sequence().transpose(0, 1)
-    if engine == "native" and not native_runs(case):
-        use = "use 'auto' or 'generated' or 'compiled' or 'eager'"
-        with pytest.raises(EngineError, match=f"'native' cannot run .*; {use}"):
+    linear = case.kind.linear is not Cell.linear
+    if (engine == "native" and not native_runs(case)) or (engine == "parallel" and not linear):
+        with pytest.raises(EngineError, match=f"'{engine}' cannot run .*; use 'auto' or .*'eager'"):
             layer(x)
         assert layer.engine_used is None
     else:
@@ -154,9 +156,10 @@ def test_a_subclass_runs_its_own_equation() -> None:
 
 @pytest.mark.parametrize("name", ["", "Native", "fast", "cudnn"])
 def test_an_unknown_engine_is_refused_when_the_layer_is_made(name: str) -> None:
-    with pytest.raises(ValueError, match="out of auto, generated, native, compiled, eager, got"):
+    names = "out of auto, generated, native, parallel, compiled, eager, got"
+    with pytest.raises(ValueError, match=names):
         check_name(name)
-    with pytest.raises(ValueError, match="out of auto, generated, native, compiled, eager, got"):
+    with pytest.raises(ValueError, match=names):
         Recurrent(RNNCell(2, 3), engine=name)
 
 

@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 from seqmodels.cells.antisymmetric import AntisymmetricCell
-from seqmodels.cells.base import Cell, S, Stage
+from seqmodels.cells.base import Affine, Cell, S, Stage
+from seqmodels.cells.cornn import CoRNNCell
 from seqmodels.cells.delay import Delay
 from seqmodels.cells.gru import GRUCell, GRUState
 from seqmodels.cells.indrnn import IndRNNCell
 from seqmodels.cells.leaky import LeakyCell
+from seqmodels.cells.lem import LEMCell
+from seqmodels.cells.lru import LRUCell
 from seqmodels.cells.lstm import LSTMCell, LSTMState
 from seqmodels.cells.lstm_variant import LSTMVariantCell
-from seqmodels.cells.operators import BlockDiagonal, Dense, Diagonal, Operator
+from seqmodels.cells.min_gru import MinGRUCell
+from seqmodels.cells.min_lstm import MinLSTMCell
+from seqmodels.cells.operators import BlockDiagonal, Dense, Diagonal, Nothing, Operator
 from seqmodels.cells.rnn import RNNCell, RNNState
 from seqmodels.cells.slstm import SLSTMCell, SLSTMState
 from seqmodels.cells.ugrnn import UGRNNCell
 
 __all__ = [
+    "Affine",
     "AntisymmetricCell",
     "BlockDiagonal",
     "Cell",
+    "CoRNNCell",
     "Delay",
     "Dense",
     "Diagonal",
     "GRUCell",
     "GRUState",
     "IndRNNCell",
+    "LEMCell",
+    "LRUCell",
     "LSTMCell",
     "LSTMState",
     "LSTMVariantCell",
     "LeakyCell",
+    "MinGRUCell",
+    "MinLSTMCell",
+    "Nothing",
     "Operator",
     "RNNCell",
     "RNNState",

@@ -44,6 +44,22 @@ class Stage(Generic[S]):
     params: tuple[Tensor, ...] = ()
 
 
+@dataclass(frozen=True)
+class Affine:
+    """Fields of the state that move by s_t = a_t · s_{t-1} + b_t, unit by unit, at all steps.
+
+    Attributes:
+        fields: one field of the state, or two: the real and the imaginary part of a complex one.
+        a: one tensor for each field, (T, B, H), or what broadcasts to it. |a| <= 1 keeps a scan
+            over many steps stable.
+        b: one tensor for each field, (T, B, H).
+    """
+
+    fields: tuple[str, ...]
+    a: tuple[Tensor, ...]
+    b: tuple[Tensor, ...]
+
+
 class Cell(nn.Module, ABC, Generic[S]):
     """A recurrence s_t = f(x_t, s_{t-1}), written so that any engine can run it.
 
@@ -84,6 +100,16 @@ class Cell(nn.Module, ABC, Generic[S]):
     @abstractmethod
     def initial_state(self, batch_size: int, like: Tensor) -> S:
         """The state before the first step, (B, ·) a field, with the dtype and device of `like`."""
+
+    def linear(self, gates_x: Tensor) -> tuple[Affine, ...] | None:
+        """The first stage as linear recurrences, if that is what it is: (T, B, G) -> their a and b.
+
+        A cell that says so runs on the engine `parallel`. It promises that the first stage changes
+        these fields alone and as said, and that every later stage computes the other fields from
+        gates_x and from fields that this step has set: nothing else is carried in time. None, as
+        here: it is not linear. A class that overrides `prepare` says it anew.
+        """
+        return None
 
     def reset_parameters(self) -> None:
         """Every parameter uniform in ±1/√H, as torch.nn's recurrent modules do."""

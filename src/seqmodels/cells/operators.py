@@ -132,3 +132,21 @@ class BlockDiagonal:
         rows, units = split.shape[1], self.weight.shape[1]
         joined = split.reshape(self.heads, rows, -1, units).permute(1, 2, 0, 3)
         return joined.reshape(rows, -1)  # from (N, gates, heads, K)
+
+
+class Nothing:
+    """No product: the recurrence has none, and `update` is given an empty gates_h (B, 0)."""
+
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        return ()
+
+    def apply(self, h: Tensor) -> Tensor:
+        return h.new_empty(*h.shape[:-1], 0)  # (B, H) -> (B, 0)
+
+    def transpose(self, grad: Tensor) -> Tensor:
+        # A number that broadcasts over the units: nothing comes back through here.
+        return grad.new_zeros(*grad.shape[:-1], 1)  # (B, 0) -> (B, 1)
+
+    def weight_grads(self, h: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+        return ()

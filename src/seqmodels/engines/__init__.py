@@ -10,6 +10,7 @@ from seqmodels.engines.compiled import Compiled
 from seqmodels.engines.eager import Eager
 from seqmodels.engines.generated import Generated
 from seqmodels.engines.native import Native
+from seqmodels.engines.parallel import Parallel
 
 __all__ = [
     "AUTO",
@@ -21,16 +22,17 @@ __all__ = [
     "EngineError",
     "Generated",
     "Native",
+    "Parallel",
     "check_name",
     "choose",
 ]
 
 ENGINES: dict[str, Engine] = {
-    engine.name: engine for engine in (Generated(), Native(), Compiled(), Eager())
+    engine.name: engine for engine in (Generated(), Native(), Parallel(), Compiled(), Eager())
 }
 # What `auto` chooses from, fastest first, where the engine pays; the last runs everything. The
 # compiled engine is not in it: it is compiled for half a minute and the generated one is faster.
-AUTO: tuple[str, ...] = ("generated", "native", "eager")
+AUTO: tuple[str, ...] = ("parallel", "generated", "native", "eager")
 NAMES: tuple[str, ...] = ("auto", *ENGINES)
 
 

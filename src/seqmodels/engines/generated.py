@@ -27,7 +27,7 @@ TWICE = (
 )
 # Below this many states in a call the loop in Python is soon over, and a kernel would have to be
 # read or built first.
-_WORTHWHILE = 2**15
+WORTHWHILE = 2**15
 _MOST = 256
 
 
@@ -62,7 +62,7 @@ class Generated:
         where torch's own kernel has measured faster."""
         if type(cell) is LSTMCell and not torch.is_grad_enabled():
             return False
-        return x.shape[0] * x.shape[1] * cell.hidden_size >= _WORTHWHILE
+        return x.shape[0] * x.shape[1] * cell.hidden_size >= WORTHWHILE
 
     def why_not(self, cell: Cell[S], x: Tensor, state: S | None, keep: Tensor | None) -> str | None:
         if x.device.type != "cpu":
