@@ -47,7 +47,40 @@ static inline float hyperbolic(float x) {
 }
 static inline double hyperbolic(double x) { return std::tanh(x); }
 
-static inline float logarithm_1p(float x) { return std::log1p(x); }
+static inline float logarithm(float x) {
+  // x = 2^n m with m in [sqrt(1/2), sqrt(2)), and a polynomial in m - 1. Below the normal numbers x
+  // is scaled up first.
+  const bool small = x < 1.17549435e-38f;
+  const float scaled = small ? x * 8388608.0f : x;
+  int32_t bits;
+  std::memcpy(&bits, &scaled, sizeof bits);
+  const int32_t whole = (bits - 0x3f3504f3) >> 23;
+  const float m = from_bits(bits - (whole << 23)) - 1.0f;
+  const float n = (float)whole - (small ? 23.0f : 0.0f);
+  const float q = m * m;
+  float p = 7.0376836292e-2f;
+  p = p * m - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  float y = p * m * q - n * 2.12194440e-4f - 0.5f * q;
+  y = m + y + n * 0.693359375f;
+  y = x == INFINITY ? x : y;
+  y = x == 0.0f ? -INFINITY : y;
+  return x < 0.0f || x != x ? NAN : y;
+}
+static inline double logarithm(double x) { return std::log(x); }
+
+static inline float logarithm_1p(float x) {
+  // What is lost in rounding 1 + x is put back to first order.
+  const float u = 1.0f + x;
+  const float y = logarithm(u) + (x - (u - 1.0f)) / u;
+  return u == 1.0f || u == INFINITY || u == 0.0f ? (u == 1.0f ? x : logarithm(u)) : y;
+}
 static inline double logarithm_1p(double x) { return std::log1p(x); }
 
 // As torch has them: NaN in either argument is the result.

@@ -22,7 +22,7 @@ REDUCTIONS = {"sum", "mean", "amax", "amin", "var"}
 POINTWISE = {
     "add": "({} + {})", "sub": "({} - {})", "rsub": "({} - {})", "mul": "({} * {})",
     "div": "({} / {})", "neg": "(-{})", "abs": "absolute({})", "exp": "exponential({})",
-    "log": "std::log({})", "log1p": "logarithm_1p({})", "expm1": "std::expm1({})",
+    "log": "logarithm({})", "log1p": "logarithm_1p({})", "expm1": "std::expm1({})",
     "log2": "std::log2({})", "exp2": "std::exp2({})", "tanh": "hyperbolic({})",
     "sigmoid": "logistic({})", "relu": "rectified({})", "sin": "std::sin({})",
     "cos": "std::cos({})", "atan": "std::atan({})", "sinh": "std::sinh({})",
