@@ -75,10 +75,14 @@ def test_norms_are_those_of_torch_and_start_by_normalising_alone() -> None:
     cell = LSTMVariantCell(INPUT, HIDDEN, layer_norm=True).double()
     assert all((getattr(cell, f"gain_{k}") == 1).all() for k in ("ih", "hh", "c"))
     assert cell.shift_c is not None and not cell.shift_c.any()
-    x = sequence()
-    norm = nn.LayerNorm(4 * HIDDEN).double()
-    expected = norm(x @ cell.weight_ih.T) + cell.bias_ih + cell.bias_hh
-    torch.testing.assert_close(cell.project(x), expected)
+    x, state = sequence(1), random_state(cell)
+    gates, memory = nn.LayerNorm(4 * HIDDEN).double(), nn.LayerNorm(HIDDEN).double()
+    both = gates(x[0] @ cell.weight_ih.T) + gates(state.h @ cell.weight_hh.T)
+    i, f, g, o = (both + cell.bias_ih + cell.bias_hh).chunk(4, -1)
+    c = f.sigmoid() * state.c + i.sigmoid() * g.tanh()
+    y, last = scan(cell, x, state)
+    torch.testing.assert_close(last.c, c)
+    torch.testing.assert_close(y[0], o.sigmoid() * memory(c).tanh())
 
 
 def test_a_normalised_cell_does_not_see_the_scale_of_its_weights() -> None:
