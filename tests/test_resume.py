@@ -97,6 +97,20 @@ def test_resumed_equals_uninterrupted(
     check_stop(tmp_path, stop_after, monkeypatch, step)
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ("clip=auto", "clip.quantile=0.4", "clip.window=7"),
+        ("clip=skip", "clip.max_norm=0.3", "task.omega=0.5"),
+    ],
+    ids=["auto", "skip"],
+)
+def test_what_clipping_remembers_is_part_of_the_checkpoint(
+    tmp_path: Path, stop_after: Any, monkeypatch: pytest.MonkeyPatch, extra: tuple[str, ...]
+) -> None:
+    check_stop(tmp_path, stop_after, monkeypatch, 10, extra)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", range(1, 24))
 @pytest.mark.parametrize(

@@ -113,7 +113,10 @@ def _one_step(x: Tensor, keep: Tensor | None) -> Tensor:
 
 
 def captures(cell: Cell[S], x: Tensor, keep: Tensor | None) -> str | None:
-    """Why the gradient of an update's own tensors would be lost; None where it has none."""
+    """Why a gradient would be lost: that of an update's own tensors, or one that the cell itself
+    looks at between steps; None where none would."""
+    if cell.only_eager is not None:
+        return cell.only_eager
     x = _one_step(x, keep)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():  # prepare may draw
         stages: tuple[Stage[Any], ...] = cell.prepare()

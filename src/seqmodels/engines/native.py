@@ -30,7 +30,7 @@ class Native:
     name = "native"
 
     def why_not(self, cell: Cell[S], x: Tensor, state: S | None, keep: Tensor | None) -> str | None:
-        kernel = _kernel(cell)
+        kernel = cell.only_eager or _kernel(cell)
         if isinstance(kernel, str):
             return kernel
         if keep is not None:

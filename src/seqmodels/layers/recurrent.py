@@ -17,6 +17,9 @@ from seqmodels.cells.zoneout import Zoneout
 from seqmodels.engines import check_name, choose
 from seqmodels.layers.recompute import Recompute, check_recompute, in_pieces
 
+# (layer, the cell that runs, x, state, lengths) -> what the layer gives.
+Watcher = Callable[[Any, Cell[Any], Tensor, Any, Tensor | None], tuple[Tensor, Any]]
+
 
 class Recurrent(nn.Module, Generic[S]):
     """One recurrent layer in one direction.
@@ -80,6 +83,8 @@ class Recurrent(nn.Module, Generic[S]):
         # known under the name of the cell alone.
         self._running = (self._wrapped(True), self._wrapped(False))
         self._exposed: dict[bool, Exposed] = {}
+        self._around: dict[str, Callable[[Cell[Any]], Cell[Any]]] = {}
+        self._watcher: Watcher | None = None
         self.learned_state = learned_state
         if learned_state:
             self._learn()
@@ -121,8 +126,37 @@ class Recurrent(nn.Module, Generic[S]):
     def forward(
         self, x: Tensor, state: S | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, S]:
-        y, state = self._run(self._running[not self.training], x, state, lengths)
-        return y, state
+        cell = self._running[not self.training]
+        if self._watcher is not None and self.training and torch.is_grad_enabled():
+            return self._watcher(self, cell, x, state, lengths)
+        return self.run(cell, x, state, lengths)
+
+    def wrap_training(self, name: str, wrap: Callable[[Cell[Any]], Cell[Any]]) -> None:
+        """Run, in training, what `wrap` makes of the cell with all that the layer puts round it.
+
+        Args:
+            name: of this wrapper; another of the same name takes its place.
+
+        Raises:
+            EngineError: the layer's engine does not run the wrapped cell.
+        """
+        around = {**self._around, name: wrap}
+        cell = self._wrapped(True)
+        for each in around.values():
+            cell = each(cell)
+        like = next(self.cell.parameters(), torch.zeros(())).detach()
+        choose(self.engine, cell, like.new_zeros(1, 1, self.cell.input_size), None, None)
+        self._around, self._running = around, (cell, self._running[1])
+        self._exposed.clear()
+
+    @property
+    def training_cell(self) -> Cell[Any]:
+        """What runs in training: the cell with all that is put round it."""
+        return self._running[0]
+
+    def watch_training(self, watcher: Watcher) -> None:
+        """Let `watcher` make the calls that a gradient is asked of, by way of `run`."""
+        self._watcher = watcher
 
     def trajectory(
         self, x: Tensor, state: S | None = None, lengths: Tensor | None = None
@@ -138,13 +172,14 @@ class Recurrent(nn.Module, Generic[S]):
             made.training = self.training
             self._exposed[self.training] = made
         cell = self._exposed[self.training]
-        joined, last = self._run(cell, x, state, lengths)  # (B, T, all widths)
+        joined, last = self.run(cell, x, state, lengths)  # (B, T, all widths)
         fields = cell.split(joined)
         return fields[0], type(last)(*fields), last
 
-    def _run(
+    def run(
         self, cell: Cell[Any], x: Tensor, state: S | None, lengths: Tensor | None
     ) -> tuple[Tensor, S]:
+        """A call of the layer with a wrapper round its cell in the place of the cell."""
         if x.dim() != 3:
             raise ValueError(f"expected x of shape (B, T, I), got {tuple(x.shape)}")
         x = x.transpose(0, 1)  # (B, T, I) -> (T, B, I)

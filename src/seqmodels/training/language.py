@@ -36,12 +36,14 @@ class LanguageModelling(SequenceTask):
 
     Args:
         model: gives logits (B, T, V).
-        optimizer, schedule, clip, carry_state: see `SequenceTask`.
+        optimizer, schedule, clip, carry_state, omega: see `SequenceTask`.
         data: the text, for the characters that a token stands for and the vocabulary.
 
     Raises:
         ValueError: a layer of the model is not causal: it would read the tokens to be predicted.
     """
+
+    must_be_causal = True
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class LanguageModelling(SequenceTask):
         clip: Clip,
         data: TokenData,
         carry_state: bool = True,
+        omega: float = 0.0,
     ) -> None:
         refuse_sight_of_later_inputs(model)
         super().__init__(
@@ -61,6 +64,7 @@ class LanguageModelling(SequenceTask):
             clip=clip,
             carry_state=carry_state,
             batches_per_epoch=len(data.train_loader()),
+            omega=omega,
         )
         self.data = data
 

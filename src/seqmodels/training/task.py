@@ -15,7 +15,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from seqmodels.data.base import SequenceBatch
-from seqmodels.training.clipping import Clip, Clipped
+from seqmodels.training.clipping import Clip
+from seqmodels.training.gradient_log import GradientLog
+from seqmodels.training.omega import Omega
 from seqmodels.training.schedules import Horizon, Schedule
 from seqmodels.training.state import (
     Mean,
@@ -31,7 +33,15 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class DivergedError(RuntimeError):
-    """The loss or the gradient became NaN or infinite."""
+    """The loss or the gradient became NaN or infinite.
+
+    Attributes:
+        step: the optimiser step where it did, counted from 1; None in an evaluation.
+    """
+
+    def __init__(self, message: str, step: int | None = None) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class StepResult(NamedTuple):
@@ -55,7 +65,15 @@ class SequenceTask(pl.LightningModule, ABC):
         carry_state: each batch starts from the final state of the one before (truncated BPTT);
             the first of an epoch from the initial state.
         batches_per_epoch: of the training data.
+        omega: weight of the regulariser that keeps gradient norms through time, ≥ 0; see
+            `seqmodels.training.omega`. The reported losses do not contain it.
+
+    Attributes:
+        must_be_causal: whether an output may know of no later input; checked before the first step
+            (`seqmodels.training.callbacks.guards`).
     """
+
+    must_be_causal: bool = False
 
     def __init__(
         self,
@@ -66,12 +84,18 @@ class SequenceTask(pl.LightningModule, ABC):
         clip: Clip,
         carry_state: bool,
         batches_per_epoch: int,
+        omega: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0.0 <= omega < math.inf:
+            raise ValueError(f"omega must be a finite weight >= 0, got {omega}")
         self.model = model
         self.optimizer_factory = optimizer
         self.schedule = schedule
         self.clip = clip
+        clip.attach(model)
+        self.omega = omega
+        self._omega = Omega(model) if omega > 0.0 else None
         self.carry_state = carry_state
         self.batches_per_epoch = batches_per_epoch
         self.record_metrics: Callable[[Mapping[str, float]], None] | None = None
@@ -82,8 +106,8 @@ class SequenceTask(pl.LightningModule, ABC):
         self._window = Mean()  # training loss since the last logged step
         self._epoch = Mean()  # training loss since the epoch began
         self._evaluation = Mean()
-        self._norms: list[Tensor] = []  # one a step, since the last logged step
-        self._engaged: list[Tensor] = []
+        self._gradients = GradientLog()  # since the last logged step
+        self._omegas = Mean()
         self._last_loss: Tensor | None = None
         self._rate = math.nan  # learning rate of the last update
         self._restored: dict[str, Any] | None = None
@@ -116,6 +140,8 @@ class SequenceTask(pl.LightningModule, ABC):
             # Not in on_train_epoch_start: Lightning leaves that out where a run resumes from a
             # checkpoint of an epoch's last step.
             self._carried, self._epoch = None, Mean()
+        if self._omega is not None:
+            self._omega.forget()
         result = self.step(batch, self._carried)
         if self.carry_state:
             self._carried = detach(result.state)
@@ -124,18 +150,35 @@ class SequenceTask(pl.LightningModule, ABC):
         self._last_loss = result.loss.detach()
         return result.loss
 
+    def on_after_backward(self) -> None:
+        if self._omega is None:
+            return
+        share = 1.0 / self.trainer.accumulate_grad_batches
+        scaler = self._scaler
+        scale = 1.0 if scaler is None else float(scaler.get_scale())
+        value = self._omega.add_gradient(self.omega * share * scale)
+        self._omegas.add(value, torch.ones((), dtype=torch.int64, device=value.device))
+
+    @property
+    def _scaler(self) -> Any:
+        """The loss scaler of 16-mixed; None elsewhere."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
+
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Lightning calls this once per update, after accumulation and after unscaling.
-        clipped = self.clip(self._trained)
-        self._norms.append(clipped.norm.detach())
-        self._engaged.append(clipped.engaged)
+        # Lightning calls this once per update, after accumulation and after unscaling, which it
+        # leaves to fused optimisers: they would do it after the clipping.
+        if self._scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            self._scaler.unscale_(optimizer)
+        clipped = self.clip([p for group in optimizer.param_groups for p in group["params"]])
+        self._gradients.add(clipped)
         if clipped.norm.device.type == "cpu":
-            self._refuse_divergence(clipped)
+            norm = 0.0 if clipped.skipped else float(clipped.norm)
+            self._refuse_divergence(norm, self.trainer.global_step + 1)
 
     def optimizer_step(
         self,
@@ -150,32 +193,38 @@ class SequenceTask(pl.LightningModule, ABC):
         if self.schedule.interval == "step" and isinstance(self._scheduler, LRScheduler):
             self._scheduler.step()
 
-    def _refuse_divergence(self, clipped: Clipped) -> None:
+    def _refuse_divergence(self, norm: float, step: int) -> None:
         assert self._last_loss is not None
-        loss, norm = float(self._last_loss), float(clipped.norm)
-        scaled = self.trainer.precision == "16-mixed"  # the loss scaler itself skips such updates
+        loss = float(self._last_loss)
+        scaled = self._scaler is not None  # the loss scaler itself skips such updates
         if not math.isfinite(loss) or not (math.isfinite(norm) or scaled):
             raise DivergedError(
-                f"the loss became {loss} at step {self.trainer.global_step + 1}; the gradient norm "
-                f"was {norm}. Lower optimizer.lr or clip harder (clip=norm clip.max_norm=…)"
+                f"the loss became {loss} at step {step}; the gradient norm was {norm}. "
+                "Lower optimizer.lr or clip harder (clip=norm clip.max_norm=…)",
+                step,
             )
 
     def take_window(self) -> dict[str, float]:
         """Metrics of the steps since the last call, which this forgets."""
-        norms, engaged = torch.stack(self._norms), torch.stack(self._engaged)
-        if norms.device.type != "cpu":  # on a CPU every step was checked
-            self._refuse_divergence(Clipped(norms.sum(), engaged[-1]))
+        if not self._gradients.on_cpu:  # on a CPU every step was checked
+            place, norm = self._gradients.first_bad() or (len(self._gradients) - 1, 0.0)
+            step = self.trainer.global_step - (len(self._gradients) - 1 - place)
+            self._refuse_divergence(norm, step)
         values = {f"train/{k}": v for k, v in self.metrics("train", self._window.value()).items()}
         values["train/learning_rate"] = self._rate
-        values["gradient/norm"] = float(norms.mean())
-        values["gradient/norm_max"] = float(norms.max())
-        values["gradient/clipped_share"] = float(engaged.float().mean())
-        self._window, self._norms, self._engaged = Mean(), [], []
+        values |= self._gradients.take()
+        if not self._omegas.empty:
+            values["train/omega"] = self._omegas.value()
+        self._window, self._omegas = Mean(), Mean()
         return values
 
     @property
     def window_empty(self) -> bool:
-        return not self._norms
+        return self._gradients.empty
+
+    def carried_into(self, batch_idx: int) -> Any:
+        """The state that a training batch starts from; None: the initial one."""
+        return None if batch_idx == 0 else self._carried
 
     @property
     def epoch_loss(self) -> float:
@@ -234,8 +283,9 @@ class SequenceTask(pl.LightningModule, ABC):
             "carried": None if self._carried is None else plain_state(self._carried),
             "window": self._window.state(),
             "epoch": self._epoch.state(),
-            "norms": list(self._norms),
-            "engaged": list(self._engaged),
+            "gradients": self._gradients.state(),
+            "omegas": self._omegas.state(),
+            "clip": self.clip.state_dict(),
             "scheduler": self._scheduler.state_dict(),
             "random": random_state(),
         }
@@ -250,8 +300,9 @@ class SequenceTask(pl.LightningModule, ABC):
         self._scheduler.load_state_dict(saved["scheduler"])
         self._window.load(saved["window"], self.device)
         self._epoch.load(saved["epoch"], self.device)
-        self._norms = [norm.to(self.device) for norm in saved["norms"]]
-        self._engaged = [engaged.to(self.device) for engaged in saved["engaged"]]
+        self._gradients.load(saved["gradients"], self.device)
+        self._omegas.load(saved["omegas"], self.device)
+        self.clip.load_state_dict(saved["clip"])
         if saved["carried"] is not None:
             self._carried = self._state_like(saved["carried"])
         load_random_state(saved["random"])
