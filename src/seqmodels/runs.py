@@ -3,7 +3,7 @@
     config.yaml     the whole resolved configuration
     run.json        status, versions, data digest, parameters, times, metrics
     metrics.jsonl   every logged step
-    vocabulary.json the symbols of the data
+    vocabulary.json the symbols of the data; null where it is no text
     checkpoints/    best.ckpt, last.ckpt and the one before it
     tensorboard/    event files
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +46,16 @@ def build_model(cfg: DictConfig, data: DataModule) -> nn.Module:
 
 def _model(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
     seed_everything(cfg.seed)
-    model: nn.Module = instantiate(cfg.model)(**sizes)
+    factory = instantiate(cfg.model)
+    try:
+        inspect.signature(factory).bind(**sizes)
+    except TypeError as error:
+        raise ValueError(
+            f"the model {cfg.model._target_} does not fit the data, which says "
+            f"{', '.join(f'{name}={size}' for name, size in sizes.items())}: {error}. Text goes with model=sequence, other data with model=prediction (symbols) "
+            "or model=prediction_real (numbers)"
+        ) from None
+    model: nn.Module = factory(**sizes)
     if cfg.init is not None:
         instantiate(cfg.init)(model)
     return model
@@ -98,16 +108,19 @@ def load_generator(run: str, checkpoint: str) -> tuple[nn.Module, Vocabulary]:
     path = checkpoint_path(run_dir, checkpoint)
     content = load(path)
     vocabulary = stored_vocabulary(run_dir)
+    if vocabulary is None:
+        raise UserError(f"{run_dir} is not a model of text: there is nothing to write")
     model = _model(stored_config(content, path), {"num_tokens": len(vocabulary)})
     load_weights(model, model_weights(content), path)
     return model, vocabulary
 
 
-def stored_vocabulary(run_dir: Path) -> Vocabulary:
-    """The symbols that a run was trained with."""
+def stored_vocabulary(run_dir: Path) -> Vocabulary | None:
+    """The symbols that a run was trained with; None where its data is no text."""
     path = run_dir / "vocabulary.json"
     try:
-        return Vocabulary.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        return None if plain is None else Vocabulary.from_dict(plain)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: the run cannot be used without it") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

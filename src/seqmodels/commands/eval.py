@@ -47,7 +47,8 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     split, loader = _choose(data, cfg.split)
     described = data.describe()
     print(f"{run_dir}, {cfg.checkpoint} checkpoint (step {content['global_step']}), {split} split")
-    print(f"data: {described['summary']}, streams of {loader.inputs.shape[0]}")
+    parts = "batches" if data.vocabulary is None else "streams"
+    print(f"data: {described['summary']}, {parts} of {loader.batch_size}")
     if not of_run and described["digest"] != (record["data"] or {}).get("digest"):
         print("seqmodels: the data changed since the run was trained", file=sys.stderr)
 

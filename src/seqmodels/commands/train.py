@@ -109,7 +109,8 @@ class _Run:
         self._say_what_runs()
         self.baselines = self.data.baselines()
         for name, value in self.baselines.items():
-            print(f"baseline {name}: {value:.4f} nats on the validation data", flush=True)
+            unit = self.data.loss_unit
+            print(f"baseline {name}: {value:.4f} {unit} on the validation data", flush=True)
 
     def _say_what_runs(self) -> None:
         described = self.data.describe()
@@ -174,7 +175,10 @@ class _Run:
             self.run_dir / "config.yaml",
             yaml.safe_dump(self.plain, sort_keys=False, allow_unicode=True),
         )
-        write_json(self.run_dir / "vocabulary.json", self.data.vocabulary.to_dict())
+        vocabulary = self.data.vocabulary
+        write_json(
+            self.run_dir / "vocabulary.json", None if vocabulary is None else vocabulary.to_dict()
+        )
         self.record.update()
 
     def _refuse_foreign(self, content: dict[str, Any]) -> None:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
 
-from seqmodels.data.streams import IGNORE, SequenceBatch, StreamLoader
+from seqmodels.data.streams import IGNORE, SequenceBatch
 from seqmodels.data.vocabulary import Vocabulary
 
-__all__ = ["IGNORE", "SPLITS", "DataModule", "SequenceBatch", "Split"]
+__all__ = ["IGNORE", "SPLITS", "DataModule", "Loader", "SequenceBatch", "Split"]
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+
+
+class Loader(Protocol):
+    """Batches of one split; sized. That of training also saves and restores its position."""
+
+    batch_size: int
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[SequenceBatch]: ...
 
 
 class DataModule(ABC):
@@ -20,10 +31,12 @@ class DataModule(ABC):
     A loader is made anew by each call and starts at its first batch.
 
     Attributes:
-        vocabulary: the symbols; there after `setup`.
+        vocabulary: the symbols; there after `setup`. None: the data is no text.
+        loss_unit: in which the losses are measured.
     """
 
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | None = None
+    loss_unit: str = "nats"
 
     @abstractmethod
     def setup(self, vocabulary: Vocabulary | None = None) -> None:
@@ -42,14 +55,14 @@ class DataModule(ABC):
         """What a model must be told: its keyword arguments."""
 
     @abstractmethod
-    def train_loader(self) -> StreamLoader: ...
+    def train_loader(self) -> Loader: ...
 
     @abstractmethod
-    def valid_loader(self) -> StreamLoader | None:
+    def valid_loader(self) -> Loader | None:
         """None where there is no such split."""
 
     @abstractmethod
-    def test_loader(self) -> StreamLoader | None:
+    def test_loader(self) -> Loader | None:
         """None where there is no such split."""
 
     @abstractmethod
@@ -57,9 +70,5 @@ class DataModule(ABC):
         """Plain values for the record: at least `summary` (one line) and `digest` (SHA-256)."""
 
     @abstractmethod
-    def baselines(self, order: int = 2) -> dict[str, float]:
-        """Validation losses of simple models, to be printed beside the result.
-
-        Args:
-            order: of the greatest n-gram model; ≥ 1.
-        """
+    def baselines(self) -> dict[str, float]:
+        """Validation losses of simple models, to be printed beside the result."""

@@ -38,6 +38,8 @@ class TextStreams(DataModule):
         ValueError: a setting out of its range.
     """
 
+    vocabulary: Vocabulary
+
     def __init__(
         self,
         *,
@@ -204,7 +206,7 @@ class TextStreams(DataModule):
         }
 
     def baselines(self, order: int = 2) -> dict[str, float]:
-        """Validation loss in nats per token of n-gram models of order 1 to `order`.
+        """Validation loss in nats per token of n-gram models of order 1 to `order` ≥ 1.
 
         Trained on the whole training split, measured on every token of the validation split.
         """

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from seqmodels.models.parts import TokenEmbedding, TokenHead
+from seqmodels.models.prediction import LinearHead, OneHot, PredictionModel, RealInputs
 from seqmodels.models.sequence import SequenceModel
 
-__all__ = ["SequenceModel", "TokenEmbedding", "TokenHead"]
+__all__ = [
+    "LinearHead",
+    "OneHot",
+    "PredictionModel",
+    "RealInputs",
+    "SequenceModel",
+    "TokenEmbedding",
+    "TokenHead",
+]

@@ -7,8 +7,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from seqmodels.data.base import IGNORE, SequenceBatch, Split
-from seqmodels.data.streams import StreamLoader
+from seqmodels.data.base import IGNORE, Loader, SequenceBatch, Split
 from seqmodels.data.vocabulary import Vocabulary
 from seqmodels.training.clipping import Clip
 from seqmodels.training.schedules import Schedule
@@ -20,9 +19,10 @@ SPLITS: dict[Stage, Split] = {"train": "train", "val": "valid", "test": "test"}
 class TokenData(Protocol):
     """What a language model needs to know of its text."""
 
-    vocabulary: Vocabulary
+    @property
+    def vocabulary(self) -> Vocabulary | None: ...
 
-    def train_loader(self) -> StreamLoader: ...
+    def train_loader(self) -> Loader: ...
 
     def characters_per_token(self, split: Split) -> float:
         """Mean length of a token of this split in characters of the original text."""
@@ -40,7 +40,8 @@ class LanguageModelling(SequenceTask):
         data: the text, for the characters that a token stands for and the vocabulary.
 
     Raises:
-        ValueError: a layer of the model is not causal: it would read the tokens to be predicted.
+        ValueError: a layer of the model is not causal: it would read the tokens to be predicted; or
+            the data is no text.
     """
 
     must_be_causal = True
@@ -56,6 +57,11 @@ class LanguageModelling(SequenceTask):
         carry_state: bool = True,
         omega: float = 0.0,
     ) -> None:
+        if data.vocabulary is None:
+            raise ValueError(
+                "task=language_model predicts the next symbol of a text, and this data is none: "
+                "choose task=classification or task=regression"
+            )
         refuse_sight_of_later_inputs(model)
         super().__init__(
             model,

@@ -39,6 +39,7 @@ class SampleText(pl.Callback):
         if trainer.state.fn != "fit" or not boards or not isinstance(pl_module, LanguageModelling):
             return
         vocabulary = pl_module.data.vocabulary
+        assert vocabulary is not None
         ids = torch.tensor([vocabulary.encode_prompt(self.prompt)], device=pl_module.device)
         drawn = sample(
             pl_module.model,

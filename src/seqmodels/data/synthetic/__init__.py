@@ -1,0 +1,19 @@
+"""Sequences drawn from a definition: nothing to download, nothing to run out of."""
+
+from __future__ import annotations
+
+from seqmodels.data.synthetic.adding import Adding
+from seqmodels.data.synthetic.base import Problem, SyntheticData
+from seqmodels.data.synthetic.copy_memory import CopyMemory
+from seqmodels.data.synthetic.loaders import DrawnLoader, FixedLoader
+from seqmodels.data.synthetic.temporal_order import TemporalOrder
+
+__all__ = [
+    "Adding",
+    "CopyMemory",
+    "DrawnLoader",
+    "FixedLoader",
+    "Problem",
+    "SyntheticData",
+    "TemporalOrder",
+]

@@ -1,0 +1,189 @@
+"""Answers at chosen steps of a sequence: classes or numbers."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from seqmodels.data.base import IGNORE, Loader, SequenceBatch
+from seqmodels.training.clipping import Clip
+from seqmodels.training.schedules import Schedule
+from seqmodels.training.task import OptimizerFactory, SequenceTask, Stage, StepResult
+
+SOLVED = (
+    0.01  # share of wrong sequences below which a length counts as solved (Pascanu et al. 2013)
+)
+
+
+class AnsweredData(Protocol):
+    """What a task needs to know of its data; `seqmodels.data.synthetic.SyntheticData` is one."""
+
+    targets: str  # "classes" or "numbers"
+
+    def train_loader(self) -> Loader: ...
+
+
+class Prediction(SequenceTask):
+    """The mean loss over the steps where an answer is asked for; every sequence stands alone.
+
+    In evaluation it counts `errors`, the sequences with a wrong answer, also for each number of
+    steps where there are several, and then `solved_length`: the longest with less than 1 % wrong,
+    if no shorter one has more; 0 if there is none.
+
+    Args:
+        model: gives (B, T, O).
+        optimizer, schedule, clip, omega: see `SequenceTask`.
+        data: for the kind of its targets and its number of batches.
+
+    Raises:
+        ValueError: the data asks for something else.
+    """
+
+    asks_for: str
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: OptimizerFactory,
+        schedule: Schedule,
+        clip: Clip,
+        data: AnsweredData,
+        omega: float = 0.0,
+    ) -> None:
+        targets = getattr(data, "targets", "next tokens")
+        if targets != self.asks_for:
+            fitting = {"classes": "classification", "numbers": "regression"}
+            raise ValueError(
+                f"this task predicts {self.asks_for}, and the data asks for {targets}: "
+                f"choose task={fitting.get(targets, 'language_model')}"
+            )
+        super().__init__(
+            model,
+            optimizer=optimizer,
+            schedule=schedule,
+            clip=clip,
+            carry_state=False,
+            batches_per_epoch=len(data.train_loader()),
+            omega=omega,
+        )
+        self._tallies: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(N,) from the N answers that are asked for: outputs (N, O), targets (N) or (N, O)."""
+
+    @abstractmethod
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(N,) bool: which of them count as right."""
+
+    @abstractmethod
+    def asked(self, targets: Tensor) -> Tensor:
+        """(B, T) bool: where an answer is asked for."""
+
+    def step(self, batch: SequenceBatch, state: Any) -> StepResult:
+        outputs, state = self.model(batch.inputs, state, batch.lengths)  # (B, T, O)
+        asked = self.asked(batch.targets)  # (B, T)
+        chosen, targets = outputs[asked], batch.targets[asked]  # (N, O), (N) or (N, O)
+        count = asked.sum()
+        if not self.training:
+            self._tally(asked, self.right(chosen, targets))
+        return StepResult(self.losses(chosen, targets).mean(), count, state)
+
+    def _tally(self, asked: Tensor, right: Tensor) -> None:
+        wrong = asked.clone()  # (B, T)
+        wrong[asked] = ~right
+        steps = asked.shape[1]
+        for name, value in (
+            ("answers", asked.sum()),
+            ("right", right.sum()),
+            (f"sequences/{steps}", asked.any(1).sum()),
+            (f"errors/{steps}", wrong.any(1).sum()),
+        ):
+            self._tallies[name] = self._tallies.get(name, 0) + value
+
+    def _start_evaluation(self) -> None:
+        super()._start_evaluation()
+        self._tallies = {}
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        if self.trainer.state.fn == "fit":
+            self._tallies = {}  # they are no part of what training reports
+
+    def metrics(self, stage: Stage, loss: float) -> dict[str, float]:
+        values = {"loss": loss}
+        if not self._tallies:
+            return values
+        counts = {name: int(value) for name, value in self._tallies.items()}
+        values["accuracy"] = counts["right"] / counts["answers"]
+        steps = sorted(int(n.partition("/")[2]) for n in counts if n.startswith("errors/"))
+        errors = [counts[f"errors/{n}"] for n in steps]
+        values["errors"] = float(sum(errors))
+        if len(steps) > 1:
+            values |= {f"errors_{n}_steps": float(e) for n, e in zip(steps, errors, strict=True)}
+            solved = 0
+            for n, wrong in zip(steps, errors, strict=True):
+                if wrong >= SOLVED * counts[f"sequences/{n}"]:
+                    break
+                solved = n
+            values["solved_length"] = float(solved)
+        return values
+
+
+class Classification(Prediction):
+    """Cross-entropy −log p(class), in nats; right is the likeliest class.
+
+    Args: see `Prediction`.
+    """
+
+    asks_for = "classes"
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.argmax(1) == targets
+
+    def asked(self, targets: Tensor) -> Tensor:
+        return targets != IGNORE
+
+
+class Regression(Prediction):
+    """Mean squared error; right is what lies within `tolerance` of every number.
+
+    Args:
+        tolerance: > 0; 0.04 is that of the adding problem of Hochreiter & Schmidhuber 1997.
+        others: see `Prediction`.
+    """
+
+    asks_for = "numbers"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: OptimizerFactory,
+        schedule: Schedule,
+        clip: Clip,
+        data: AnsweredData,
+        omega: float = 0.0,
+        tolerance: float = 0.04,
+    ) -> None:
+        if not tolerance > 0.0:
+            raise ValueError(f"tolerance must be > 0, got {tolerance}")
+        super().__init__(
+            model, optimizer=optimizer, schedule=schedule, clip=clip, data=data, omega=omega
+        )
+        self.tolerance = tolerance
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets).square().mean(1)
+
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return ((outputs - targets).abs() <= self.tolerance).all(1)
+
+    def asked(self, targets: Tensor) -> Tensor:
+        return ~targets.isnan().any(2)
