@@ -471,3 +471,22 @@ def test_of_several_optimisers_each_is_within_the_bound(tmp_path: Path) -> None:
     trainer.fit(task, data.train_loader())
     assert len(task.moved) >= 4
     assert task.moved == pytest.approx([0.001] * len(task.moved), rel=1e-3)
+
+
+def test_under_a_loss_scale_the_bound_scales_too() -> None:
+    gradients, told = [], []
+    for scale in (1.0, 1024.0):
+        torch.manual_seed(0)
+        layer = Recurrent(RNNCell(3, 5)).double()
+        clip = StepClip(0.1)
+        clip.attach(layer)
+        clip.loss_scale = scale
+        y, _ = layer(torch.randn(2, 6, 3).double())
+        (y.square().sum() * scale).backward()
+        assert layer.cell.weight_hh.grad is not None
+        gradients.append(layer.cell.weight_hh.grad / scale)
+        told.append(clip(list(layer.parameters())))
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-12)
+    assert bool(told[0].engaged)
+    for name in ("clipped_steps_share", "step_norm_max", "step_norm_after_max"):
+        assert float(told[0].details[name]) == pytest.approx(float(told[1].details[name]))

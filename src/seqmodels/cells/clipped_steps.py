@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -85,12 +86,14 @@ class ClippedSteps(Wrapper):
 
     Args:
         cell: any cell.
-        bound: c > 0.
+        bound: gives c > 0 of the present backward pass.
         how: "norm", "value" or "cut".
         tally: counts what happened.
     """
 
-    def __init__(self, cell: Cell[Any], bound: float, how: How, tally: StepTally) -> None:
+    def __init__(
+        self, cell: Cell[Any], bound: Callable[[], float], how: How, tally: StepTally
+    ) -> None:
         super().__init__(cell)
         self.check_how(how)
         self.bound = bound
@@ -104,18 +107,18 @@ class ClippedSteps(Wrapper):
         return (between, *self.cell.prepare())
 
     def _clip(self, grads: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        before = _norms(grads)
+        before, bound = _norms(grads), self.bound()
         if self.how == "value":
-            changed = torch.stack([(g.abs() > self.bound).flatten(1).any(1) for g in grads]).any(0)
-            made = tuple(g.clamp(-self.bound, self.bound) for g in grads)
+            changed = torch.stack([(g.abs() > bound).flatten(1).any(1) for g in grads]).any(0)
+            made = tuple(g.clamp(-bound, bound) for g in grads)
             after = _norms(made)
         elif self.how == "norm":
-            changed = before > self.bound
-            scale = torch.where(changed, self.bound / before, torch.ones_like(before))
+            changed = before > bound
+            scale = torch.where(changed, bound / before, torch.ones_like(before))
             made = tuple(g * _over(scale, g) for g in grads)
             after = before * scale
         else:
-            changed = before > self.bound
+            changed = before > bound
             made = tuple(torch.where(_over(changed, g), torch.zeros_like(g), g) for g in grads)
             after = torch.where(changed, torch.zeros_like(before), before)
         self.tally.add(before.detach(), after.detach(), changed)
@@ -128,7 +131,7 @@ class ClippedSteps(Wrapper):
             raise ValueError(f"how must be one of {', '.join(HOWS)}, got {how!r}")
 
     def extra_repr(self) -> str:
-        return f"bound={self.bound}, how={self.how!r}"
+        return f"how={self.how!r}"
 
 
 def _norms(grads: tuple[Tensor, ...]) -> Tensor:

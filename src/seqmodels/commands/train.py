@@ -237,6 +237,7 @@ class _Run:
     # --- training and after ---------------------------------------------------------------------
 
     def _train(self, stop: StopRequest) -> int:
+        from seqmodels.training.guards import NotCausalError
         from seqmodels.training.interruption import InterruptedRunError
         from seqmodels.training.task import DivergedError
 
@@ -250,6 +251,9 @@ class _Run:
             self._test()
         except DivergedError as error:
             return self._failed(str(error))
+        except NotCausalError as error:
+            self._failed(str(error))
+            return 2
         except (InterruptedRunError, KeyboardInterrupt, SystemExit) as error:
             reason = str(error) if isinstance(error, InterruptedRunError) else "stopped at once"
             self._close("interrupted", reason)

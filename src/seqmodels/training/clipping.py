@@ -37,7 +37,13 @@ class Clip(ABC):
     With gradient accumulation the whole gradient is the mean over the batches of a step, under
     mixed precision it is free of the loss scale, and of several optimisers each has its own: the
     policy is called with the parameters of the one that steps.
+
+    Attributes:
+        loss_scale: what the loss is multiplied by in the coming backward pass; of interest to what
+            acts within it.
     """
+
+    loss_scale: float = 1.0
 
     @abstractmethod
     def __call__(self, parameters: Sequence[nn.Parameter]) -> Clipped: ...

@@ -46,15 +46,18 @@ class StepClip(Clip):
             )
         for layer in layers:
             layer.wrap_training(
-                "clip", lambda cell: ClippedSteps(cell, self.max_norm, self.how, self._tally)
+                "clip", lambda cell: ClippedSteps(cell, self._bound, self.how, self._tally)
             )
+
+    def _bound(self) -> float:
+        return self.max_norm * self.loss_scale
 
     def __call__(self, parameters: Sequence[nn.Parameter]) -> Clipped:
         norm = total_norm(gradients_of(parameters))
         told = self._tally.take(norm)
         details = {
             "clipped_steps_share": told.clipped / torch.clamp(told.seen, min=1),
-            "step_norm_max": told.before,
-            "step_norm_after_max": told.after,
+            "step_norm_max": told.before / self.loss_scale,
+            "step_norm_after_max": told.after / self.loss_scale,
         }
         return Clipped(norm, norm, told.clipped > 0, details=details)

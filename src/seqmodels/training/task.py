@@ -142,6 +142,8 @@ class SequenceTask(pl.LightningModule, ABC):
             self._carried, self._epoch = None, Mean()
         if self._omega is not None:
             self._omega.forget()
+        if self._scaler is not None:
+            self.clip.loss_scale = float(self._scaler.get_scale())
         result = self.step(batch, self._carried)
         if self.carry_state:
             self._carried = detach(result.state)
