@@ -10,6 +10,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+# One process a core, each with one thread; PARALLEL= runs the tests in one process.
+PARALLEL ?= -n auto --dist worksteal
 DIR ?= outputs
 
 .DEFAULT_GOAL := help
@@ -34,10 +36,10 @@ train: $(STAMP) ## train a language model on Python's own source code; ARGS are 
 	$(BIN)/seqmodels train $(ARGS)
 
 test: $(STAMP) ## the tests, in minutes
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-all: $(STAMP) ## the tests, the slow ones too
-	$(BIN)/python -m pytest -m 'slow or not slow' $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m 'slow or not slow' $(ARGS)
 
 lint: $(STAMP) ## style, format and types
 	$(BIN)/ruff check .

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
+
 from seqmodels.engines import ENGINES, Compiled
 from seqmodels.engines.kernels import build
 
 # The same kernels, built in half the time.
 build.OPTIMISE = "-O1"
+# Where several processes run the tests, each has one core.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 # Kernels that the tests build stay with the tests, from one run to the next.
 os.environ.setdefault("SEQMODELS_CACHE", str(Path(__file__).parents[1] / ".pytest_cache/kernels"))
 
