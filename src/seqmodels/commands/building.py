@@ -50,10 +50,11 @@ def _model(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
     try:
         inspect.signature(factory).bind(**sizes)
     except TypeError as error:
+        said = ", ".join(f"{name}={size}" for name, size in sizes.items())
         raise ValueError(
-            f"the model {cfg.model._target_} does not fit the data, which says "
-            f"{', '.join(f'{name}={size}' for name, size in sizes.items())}: {error}. Text goes with model=sequence, other data with model=prediction (symbols) "
-            "or model=prediction_real (numbers)"
+            f"the model {cfg.model._target_} does not fit the data, which says {said}: {error}. "
+            "Text goes with model=sequence, other data with model=prediction (symbols) or "
+            "model=prediction_real (numbers)"
         ) from None
     model: nn.Module = factory(**sizes)
     if cfg.init is not None:
