@@ -272,6 +272,20 @@ def test_every_problem_trains_and_is_evaluated(
     assert "length 30" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["temporal_order", "gradient_by_lag", "exploding"])
+def test_the_experiments_take_two_steps(name: str, tmp_path: Path) -> None:
+    small = ("trainer.max_steps=2", "data.batch_size=2")
+    assert main(["train", f"run_dir={tmp_path / 'run'}", f"experiment={name}", *SMALL, *small]) == 0
+    assert record(tmp_path / "run")["steps"] == 2
+
+
+def test_the_loss_explodes_without_clipping_and_not_with_it(tmp_path: Path) -> None:
+    small = ("experiment=exploding", *SMALL, "trainer.max_steps=10", "num_threads=1")
+    assert main(["train", f"run_dir={tmp_path / 'none'}", *small]) == 1
+    assert record(tmp_path / "none")["status"] == "failed"
+    assert main(["train", f"run_dir={tmp_path / 'norm'}", *small, "clip=norm"]) == 0
+
+
 @pytest.mark.parametrize("step", [1, 3, 5, 6])
 def test_resumed_equals_uninterrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
