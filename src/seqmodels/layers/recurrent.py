@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Generic
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from seqmodels.cells import Cell, S
 from seqmodels.cells.exposed import Exposed
+from seqmodels.cells.probed import Probed
 from seqmodels.cells.recurrent_dropout import RecurrentDropout
 from seqmodels.cells.weight_drop import WeightDrop
 from seqmodels.cells.wrapper import adopt, release
@@ -157,6 +159,30 @@ class Recurrent(nn.Module, Generic[S]):
     def watch_training(self, watcher: Watcher) -> None:
         """Let `watcher` make the calls that a gradient is asked of, by way of `run`."""
         self._watcher = watcher
+
+    @contextmanager
+    def probing(self) -> Iterator[tuple[Probed, Probed]]:
+        """While it lasts, calls leave zeros whose gradients are those of the states.
+
+        Yields:
+            What runs in training and what in evaluation; time goes as the engine goes.
+
+        Raises:
+            ValueError: the layer recomputes its states, which then have no one gradient.
+        """
+        if self.recompute is not None:
+            raise ValueError(f"{type(self).__name__} recomputes its states: set recompute to null")
+        running = self._running
+        probes = (Probed(running[0]), Probed(running[1]))
+        for each, cell in zip(probes, running, strict=True):
+            each.training = cell.training
+        self._running = probes
+        self._exposed.clear()
+        try:
+            yield probes
+        finally:
+            self._running = running
+            self._exposed.clear()
 
     def trajectory(
         self, x: Tensor, state: S | None = None, lengths: Tensor | None = None

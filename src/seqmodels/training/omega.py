@@ -24,8 +24,7 @@ that of the authors' programs; the paper prints norms and a sum.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,55 +32,27 @@ from torch import Tensor, nn
 
 from seqmodels.cells import Cell, Stage
 from seqmodels.cells.exposed import Exposed
-from seqmodels.cells.wrapper import Wrapper, probe, read
+from seqmodels.cells.probed import Probed, Widths
+from seqmodels.cells.wrapper import probe, read
 from seqmodels.layers import Recurrent
 from seqmodels.layers.recurrent import prefix_mask, reverse_time
 
 LEAST = 1e-20  # of ‖δ‖²
 
-Widths = tuple[tuple[str, int], ...]
 
-
-def _plain(
-    update: Any, extra: int, gates_x: Tensor, gates_h: Tensor, state: Any, *params: Tensor
-) -> Any:
-    return update(gates_x[..., : gates_x.shape[-1] - extra], gates_h, state, *params)
-
-
-def _probed(
-    update: Any, widths: Widths, gates_x: Tensor, gates_h: Tensor, state: Any, *params: Tensor
-) -> Any:
-    inner = gates_x.shape[-1] - sum(width for _, width in widths)
-    gates, *zeros = torch.split(gates_x, [inner, *(width for _, width in widths)], dim=-1)
-    new = update(gates, gates_h, state, *params)
-    added = {
-        name: getattr(new, name) + zero.reshape(-1, *getattr(new, name).shape[1:])
-        for (name, _), zero in zip(widths, zeros, strict=True)
-    }
-    return new._replace(**added)
-
-
-class _Probed(Wrapper):
-    """The same cell; zeros are added to its states, whose gradients are ∂L/∂s_t."""
+class _Probed(Probed):
+    """Keeps beside what the linearisation of a step needs."""
 
     def __init__(self, cell: Cell[Any]) -> None:
         super().__init__(cell)
-        state = probe(cell)[0]
-        self.widths: Widths = tuple(
-            (name, field.numel())
-            for name, field in zip(state._fields, state, strict=True)
-            if field.is_floating_point()
-        )
-        self.zeros: Tensor | None = None
         self.gates_x: Tensor | None = None
         self.stages: tuple[Stage[Any], ...] = ()
 
     def project(self, x: Tensor) -> Tensor:
-        gates_x = self.cell.project(x)
+        gates_x = super().project(x)
         extra = sum(width for _, width in self.widths)
-        self.zeros = x.new_zeros(*x.shape[:2], extra, requires_grad=torch.is_grad_enabled())
-        self.gates_x = gates_x.detach()
-        return torch.cat((gates_x, self.zeros), dim=-1)  # (T, B, G) -> (T, B, G + ΣW)
+        self.gates_x = gates_x.detach()[..., : gates_x.shape[-1] - extra]
+        return gates_x
 
     def prepare(self) -> tuple[Stage[Any], ...]:
         # Twice with the same random numbers: the loss's backward pass frees its own way from the
@@ -90,10 +61,7 @@ class _Probed(Wrapper):
         devices = [weight.device] if weight.is_cuda else []
         with torch.random.fork_rng(devices=devices):
             self.stages = self.cell.prepare()
-        *before, last = self.cell.prepare()
-        extra = sum(width for _, width in self.widths)
-        made = [replace(s, update=partial(_plain, s.update, extra)) for s in before]
-        return (*made, replace(last, update=partial(_probed, last.update, self.widths)))
+        return super().prepare()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,60 @@
+"""How much of one answer's gradient is left, so many steps before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seqmodels.layers import Recurrent
+
+Term = Callable[[Tensor], Tensor]  # outputs of one step (B, ·) -> its loss, a number
+
+
+def norms_by_lag(
+    model: nn.Module, inputs: Tensor, term: Term, *, step: int = -1, state: Any = None
+) -> dict[str, Tensor]:
+    """‖∂L_t/∂s_{t-k}‖ of ONE loss term L_t, for every recurrent layer and every lag k.
+
+    The loss of a sequence is a sum, and the gradient of a state mixes the terms after it: near ones
+    hide that far ones have vanished. One term alone shows it (Pascanu, Mikolov & Bengio 2013,
+    https://arxiv.org/abs/1211.5063). One backward pass gives all lags, on any engine.
+
+    Args:
+        model: called as model(inputs, state); its outputs (B, T, ·) are the first thing it returns.
+            Its mode is left as it is.
+        inputs: (B, T) or (B, T, I).
+        term: the loss of one step, from that step's outputs (B, ·).
+        step: t, from the end where negative.
+        state: before the first step.
+
+    Returns:
+        For each `Recurrent` layer that runs forwards, by name: (t + 1), the Euclidean norm over its
+        whole state at lag k = 0 … t, mean over the batch. The parameters' own gradients stay as
+        they are.
+
+    Raises:
+        ValueError: there is no such layer or step, or a layer recomputes its states.
+    """
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, Recurrent) and not m.reverse}
+    if not layers:
+        raise ValueError("the model has no recurrent layer that runs forwards")
+    steps = inputs.shape[1]
+    if not -steps <= step < steps:
+        raise ValueError(f"step must lie in {-steps} … {steps - 1}, got {step}")
+    step %= steps
+    with ExitStack() as stack, torch.enable_grad():
+        probes = {n: stack.enter_context(layer.probing()) for n, layer in layers.items()}
+        outputs = model(inputs, state)[0]  # (B, T, ·)
+        # What did not run in this mode has left nothing.
+        zeros = {n: z for n, pair in probes.items() for p in pair if (z := p.zeros) is not None}
+        found = torch.autograd.grad(
+            term(outputs[:, step]), list(zeros.values()), materialize_grads=True
+        )
+    return {
+        name: grad[: step + 1].norm(dim=-1).mean(-1).flip(0)  # (T, B, ΣW) -> (t + 1)
+        for name, grad in zip(zeros, found, strict=True)
+    }
