@@ -106,6 +106,15 @@ def test_orthogonal_blocks(case: Case, gain: float) -> None:
 
 
 @each_gated
+def test_orthogonal_with_normal_input_weights(kind: Any) -> None:
+    net = model(kind)
+    Orthogonal(input_std=0.01)(net)
+    for cell in cells(net):
+        inputs = torch.cat(list(blocks(cell, "weight_ih").values())).flatten()
+        assert 0.008 < inputs.std() < 0.012 and inputs.abs().max() > 0.02
+
+
+@each_gated
 def test_orthogonal_with_a_forget_bias(kind: Any) -> None:
     net = model(kind)
     Orthogonal(forget_bias=1.5)(net)
@@ -223,6 +232,7 @@ def test_models_without_recurrent_blocks_are_refused(make: Callable[[], Initiali
         (lambda: Uniform(float("nan")), "scale must be a finite number"),
         (lambda: Uniform("0.1"), "scale must be a finite number, got '0.1'"),  # type: ignore[arg-type]
         (lambda: Orthogonal(-1.0), "gain must be > 0"),
+        (lambda: Orthogonal(input_std=0.0), "input_std must be > 0"),
         (lambda: Orthogonal(1.0, float("inf")), "forget_bias must be a finite number"),
         (lambda: Identity(0), "scale must be > 0"),
         (lambda: Identity(1.0, 0.0), "input_std must be > 0"),

@@ -50,22 +50,31 @@ class Uniform:
 
 
 class Orthogonal:
-    """Each gate's recurrent block orthogonal, times gain; input weights Xavier; biases zero.
+    """Each gate's recurrent block orthogonal, times gain; input weights Xavier or normal; biases 0.
 
     Every H×H block of `weight_hh` is drawn from the Haar measure and multiplied by gain: all its
-    singular values are gain. Each gate's block of `weight_ih` is uniform in ±√(6/(I+H)).
+    singular values are gain. Each gate's block of `weight_ih` is uniform in ±√(6/(I+H)), or
+    N(0, input_std²).
 
     Args:
         gain: > 0.
         forget_bias: bias of the memory gate; None leaves it at zero like the others.
+        input_std: > 0, standard deviation of `weight_ih`: small ones keep a tanh network near its
+            linear range, where an orthogonal map forgets nothing; None: Xavier.
 
     References: Saxe, McClelland & Ganguli, 2013, https://arxiv.org/abs/1312.6120; Glorot & Bengio,
     AISTATS 2010, https://proceedings.mlr.press/v9/glorot10a.html.
     """
 
-    def __init__(self, gain: float = 1.0, forget_bias: float | None = None) -> None:
+    def __init__(
+        self,
+        gain: float = 1.0,
+        forget_bias: float | None = None,
+        input_std: float | None = None,
+    ) -> None:
         self.gain = _positive("gain", gain)
         self.forget_bias = None if forget_bias is None else _finite("forget_bias", forget_bias)
+        self.input_std = None if input_std is None else _positive("input_std", input_std)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> None:
@@ -78,7 +87,10 @@ class Orthogonal:
             for block in weights_hh:
                 nn.init.orthogonal_(block, self.gain)
             for block in weights_ih:
-                nn.init.xavier_uniform_(block)
+                if self.input_std is None:
+                    nn.init.xavier_uniform_(block)
+                else:
+                    nn.init.normal_(block, std=self.input_std)
             _zero_biases(cell)
             if self.forget_bias is not None:
                 _set_bias(cell, cell.memory_gate, torch.tensor(self.forget_bias))
