@@ -3,8 +3,8 @@
     python benchmarks/temporal_order.py [--seeds 5] [--minutes 90] [--jobs 2] [--out DIR]
 
 Trains `experiment=temporal_order` with every policy (none; clip; clip and the regulariser Ω) and
-seed, each run until it makes no error in validation or its share of the time is over, and tests it
-on 1,000 sequences of each length. What is finished is not run again: the same command goes on where
+seed, each run for its share of the time, and tests the checkpoint of the least validation loss on
+1,000 sequences of each length. What is finished is not run again: the same command goes on where
 it was stopped, and makes the table, `table.md`, `table.json` and `table.png`, of what there is.
 """
 

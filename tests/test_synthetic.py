@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from seqmodels.cli import main
+from seqmodels.config import check, compose, config_dir
 from seqmodels.data import IGNORE, SequenceBatch
 from seqmodels.data.base import Loader
 from seqmodels.data.synthetic import Adding, CopyMemory, Problem, SyntheticData, TemporalOrder
+from seqmodels.locations import config_groups
 from seqmodels.training.callbacks.checkpoint import Checkpoint
 from tiny import checkpoint, record, rows
 
@@ -277,6 +279,12 @@ def test_the_experiments_take_two_steps(name: str, tmp_path: Path) -> None:
     small = ("trainer.max_steps=2", "data.batch_size=2")
     assert main(["train", f"run_dir={tmp_path / 'run'}", f"experiment={name}", *SMALL, *small]) == 0
     assert record(tmp_path / "run")["steps"] == 2
+
+
+@pytest.mark.parametrize("name", ["temporal_order", "gradient_by_lag", "exploding"])
+@pytest.mark.parametrize("clip", config_groups([config_dir()])["clip"])
+def test_the_experiments_take_every_policy(name: str, clip: str) -> None:
+    check(compose("train", [f"experiment={name}", f"clip={clip}"]))
 
 
 def test_the_loss_explodes_without_clipping_and_not_with_it(tmp_path: Path) -> None:
