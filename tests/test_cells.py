@@ -26,6 +26,7 @@ from seqmodels.cells import (
 )
 from seqmodels.engines import ENGINES
 from seqmodels.scan import scan
+from twins_clocked import clockwork_twin, lmu_twin
 from twins_delay import delay_twin
 from twins_indrnn import indrnn_twin, slstm_twin
 from twins_leaky import leaky_twin, lstm_variant_twin
@@ -97,6 +98,8 @@ TWINS: dict[str, Callable[..., tuple[Array, tuple[Array, ...]]]] = {
     "LRUCell": lru_twin,
     "MinGRUCell": min_gru_twin,
     "MinLSTMCell": min_lstm_twin,
+    "LMUCell": lmu_twin,
+    "ClockworkCell": clockwork_twin,
 }
 
 
@@ -134,14 +137,16 @@ def test_stages_are_rows_apart(case: Case) -> None:
 @each_cell
 def test_initial_state_is_zero_and_like_its_model(case: Case) -> None:
     state = case.make().initial_state(4, torch.ones(1, dtype=torch.float32))
+    assert state.h.shape == (4, HIDDEN)
     for field in state:
-        assert field.shape == (4, HIDDEN) and field.dtype == torch.float32 and not field.any()
+        assert len(field) == 4 and field.dtype == torch.float32 and not field.any()
 
 
 # Parameters that start elsewhere, as tests of their cells say.
 START_APART = {
     ("IndRNNCell", "weight_hh"),
     ("LeakyCell", "theta"),
+    *(("LMUCell", name) for name in ("encoder_x", "encoder_m")),
     *(("LRUCell", name) for name in ("nu_log", "theta_log", "gamma_log")),
     *(("LSTMVariantCell", name) for name in ("gain_ih", "gain_hh", "gain_c", "shift_c")),
 }

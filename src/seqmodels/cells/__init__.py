@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from seqmodels.cells.antisymmetric import AntisymmetricCell
 from seqmodels.cells.base import Affine, Cell, S, Stage
+from seqmodels.cells.clockwork import ClockworkCell, ClockworkState
 from seqmodels.cells.cornn import CoRNNCell
 from seqmodels.cells.delay import Delay
 from seqmodels.cells.gru import GRUCell, GRUState
 from seqmodels.cells.indrnn import IndRNNCell
 from seqmodels.cells.leaky import LeakyCell
 from seqmodels.cells.lem import LEMCell
+from seqmodels.cells.lmu import LMUCell, LMUState
 from seqmodels.cells.lru import LRUCell
 from seqmodels.cells.lstm import LSTMCell, LSTMState
 from seqmodels.cells.lstm_variant import LSTMVariantCell
@@ -25,6 +27,8 @@ __all__ = [
     "AntisymmetricCell",
     "BlockDiagonal",
     "Cell",
+    "ClockworkCell",
+    "ClockworkState",
     "CoRNNCell",
     "Delay",
     "Dense",
@@ -33,6 +37,8 @@ __all__ = [
     "GRUState",
     "IndRNNCell",
     "LEMCell",
+    "LMUCell",
+    "LMUState",
     "LRUCell",
     "LSTMCell",
     "LSTMState",

@@ -72,12 +72,15 @@ class Cell(nn.Module, ABC, Generic[S]):
         gates: names of the row blocks of `weight_ih` and `weight_hh`, in order.
         memory_gate: the gate that retains the past as its bias grows, if the cell has one.
         write_gate: the gate that lets new content in as its bias grows, if there is one apart.
+        not_activations: fields of the state that are no activations of units, such as a clock:
+            they are neither learned, nor zoned out.
         only_eager: why no engine but the eager one may run it; None: any may.
     """
 
     gates: tuple[str, ...] = ()
     memory_gate: str | None = None
     write_gate: str | None = None
+    not_activations: tuple[str, ...] = ()
     only_eager: str | None = None
 
     def __init__(self, input_size: int, hidden_size: int) -> None:

@@ -33,6 +33,7 @@ class Wrapper(Cell[Any]):
         self.gates = cell.gates
         self.memory_gate = cell.memory_gate
         self.write_gate = cell.write_gate
+        self.not_activations = cell.not_activations
         self.only_eager = cell.only_eager
         self.training = cell.training
 

@@ -67,7 +67,11 @@ class Zoneout(Wrapper):
     def __init__(self, cell: Cell[Any], rate: float | Mapping[str, float]) -> None:
         super().__init__(cell)
         state, _, self._changed = probe(cell)
-        floating = [n for n, f in zip(state._fields, state, strict=True) if f.is_floating_point()]
+        floating = [
+            name
+            for name, field in zip(state._fields, state, strict=True)
+            if field.is_floating_point() and name not in cell.not_activations
+        ]
         if isinstance(rate, Mapping):
             unknown = sorted(set(rate) - set(floating))
             if unknown:

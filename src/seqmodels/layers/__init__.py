@@ -5,6 +5,7 @@ from __future__ import annotations
 from seqmodels.layers.base import CellFactory, Layer, LayerFactory
 from seqmodels.layers.between import SequenceDropout
 from seqmodels.layers.bidirectional import Bidirectional, BidirectionalState
+from seqmodels.layers.dilated import Dilated
 from seqmodels.layers.recurrent import Recurrent
 from seqmodels.layers.residual import Residual
 from seqmodels.layers.stacked import Stacked, StackState
@@ -14,6 +15,7 @@ __all__ = [
     "Bidirectional",
     "BidirectionalState",
     "CellFactory",
+    "Dilated",
     "Layer",
     "LayerFactory",
     "Recurrent",

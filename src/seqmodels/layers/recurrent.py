@@ -111,7 +111,7 @@ class Recurrent(nn.Module, Generic[S]):
         like = next(self.cell.parameters(), torch.zeros(()))
         template: Any = self.cell.initial_state(1, like.detach())
         for name, row in zip(template._fields, template, strict=True):
-            if row.is_floating_point():
+            if row.is_floating_point() and name not in self.cell.not_activations:
                 self.register_parameter(f"initial_{name}", nn.Parameter(row[0].clone()))
 
     def initial_state(self, batch_size: int, like: Tensor) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from seqmodels.layers.base import CellFactory, Layer, LayerFactory
 from seqmodels.layers.between import NORMS, Between, Norm
+from seqmodels.layers.dilated import Dilated
 from seqmodels.layers.recurrent import Recurrent
 from seqmodels.layers.residual import Residual, without_padding
 
@@ -47,6 +48,8 @@ class Stacked(nn.Module):
             layer, in training (Zaremba et al. 2014, https://arxiv.org/abs/1409.2329). Between
             layers only, as in torch.nn.LSTM: neither on the input nor on the last output.
         same_mask: draw dropout once for a whole sequence (`SequenceDropout`).
+        dilation: d of every layer, or one for each, from the lowest: its recurrence goes from every
+            d-th step to the next (`Dilated`); 1 is the plain recurrence.
         layer: called as layer(make), where make() gives a fresh cell of the right sizes, and gives
             a `Layer`. All of one layer is said there: direction, engine.
 
@@ -74,17 +77,22 @@ class Stacked(nn.Module):
         norm: Norm = "none",
         dropout: float = 0.0,
         same_mask: bool = False,
+        dilation: int | Sequence[int] = 1,
         layer: LayerFactory = Recurrent,
     ) -> None:
         super().__init__()
         _check(num_layers, skip, norm, dropout, same_mask)
         sizes: list[int] = _one_each("hidden_size", hidden_size, num_layers)
         cells: list[CellFactory] = _one_each("cell", cell, num_layers)
+        dilations: list[int] = _one_each("dilation", dilation, num_layers)
         self.skip: Skip = skip
         self.layers = nn.ModuleList()
         self.between = nn.ModuleList()  # what stands before each layer; residual layers hold theirs
-        for index, (size, make) in enumerate(zip(sizes, cells, strict=True)):
+        each = zip(sizes, cells, dilations, strict=True)
+        for index, (size, make, steps) in enumerate(each):
             made = layer(partial(make, input_size, size))
+            if steps != 1:
+                made = Dilated(made, steps)
             before = (
                 Between(input_size, norm=norm, dropout=dropout, same_mask=same_mask)
                 if index > 0
