@@ -33,7 +33,7 @@ def norms_by_lag(
 
     Returns:
         For each `Recurrent` layer that runs forwards, by name: (t + 1), the Euclidean norm over its
-        whole state at lag k = 0 … t, mean over the batch. The parameters' own gradients stay as
+        whole state at lag k = 0 … t, mean over the batch, in float64. The parameters' own gradients stay as
         they are.
 
     Raises:
@@ -55,6 +55,7 @@ def norms_by_lag(
             term(outputs[:, step]), list(zeros.values()), materialize_grads=True
         )
     return {
-        name: grad[: step + 1].norm(dim=-1).mean(-1).flip(0)  # (T, B, ΣW) -> (t + 1)
+        # In double precision: the squares of what has vanished would not fit into single.
+        name: grad[: step + 1].double().norm(dim=-1).mean(-1).flip(0)  # (T, B, ΣW) -> (t + 1)
         for name, grad in zip(zeros, found, strict=True)
     }
