@@ -2,8 +2,8 @@
 
     python benchmarks/exploding.py [--steps 600] [--seeds 3] [--jobs 2] [--out DIR]
 
-Trains `experiment=exploding` with every policy and seed and makes `exploding.png` (loss and gradient
-norm by step), `table.md` and `table.json`. What has ended is not run again.
+Trains `experiment=exploding` with every policy and seed and makes `exploding.png` (loss and
+gradient norm by step), `table.md` and `table.json`. What has ended is not run again.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def train(variant: str, seed: int, args: argparse.Namespace) -> Path:
 
 
 def answer_loss(targets: Tensor, outputs: Tensor) -> Tensor:
-    """Of the last step, the mean over sequences times their number: each sequence's own gradient."""
+    """Of the last step, summed: the gradient of a state is then that of its own sequence."""
     return nn.functional.cross_entropy(outputs, targets, reduction="sum")
 
 

@@ -33,8 +33,8 @@ def norms_by_lag(
 
     Returns:
         For each `Recurrent` layer that runs forwards, by name: (t + 1), the Euclidean norm over its
-        whole state at lag k = 0 … t, mean over the batch, in float64. The parameters' own gradients stay as
-        they are.
+        whole state at lag k = 0 … t, mean over the batch, in float64. The parameters' own
+        gradients stay as they are.
 
     Raises:
         ValueError: there is no such layer or step, or a layer recomputes its states.
