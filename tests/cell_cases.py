@@ -22,7 +22,11 @@ from seqmodels.engines.kernels.build import compiler
 CONFIGS = Path(__file__).parents[1] / "configs" / "model" / "cell"
 INPUT, HIDDEN = 3, 5
 # Arguments that fit as few units as the tests have.
-FEW_UNITS: dict[str, dict[str, Any]] = {"clockwork": {"periods": [1, 3]}}
+FEW_UNITS: dict[str, dict[str, Any]] = {
+    "clockwork": {"periods": [1, 3]},
+    "delay": {"lags": [1, 2, 4]},
+    "lmu": {"order": 3},
+}
 
 
 class Case(typing.NamedTuple):

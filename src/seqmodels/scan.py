@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from seqmodels.cells.base import Cell, S, Stage
+from seqmodels.cells.past import hold_past, put_back, read_all
 
 
 def scan(
@@ -34,24 +35,28 @@ def scan(
         # Masking the results alone would let NaN through the backward pass: 0 · NaN = NaN.
         x = x.masked_fill(~keep.unsqueeze(-1), 0.0)
     kept = None if keep is None else keep.unbind(0)  # T × (B)
-    stages = cell.prepare()
+    stages, state, before = hold_past(cell, cell.prepare(), state, keep)
+    # Outputs of the past, by reference: the last one is that of the step before.
+    past = [] if before is None else list(before.unbind(0))
     outputs = []
     # unbind, since indexing gates_x[t] makes the backward pass cost O(T²).
     for t, gates_x in enumerate(cell.project(x).unbind(0)):  # T × (B, G)
-        new = _step(stages, gates_x, state)
+        new = _step(stages, gates_x, state, past)
         if kept is None:
             state, output = new, new[0]
         else:
             output = torch.where(_over(kept[t], new[0]), new[0], torch.zeros_like(new[0]))
             state = _choose(kept[t], new, state)
         outputs.append(output)
-    return torch.stack(outputs), state  # (T, B, H)
+        if before is not None:
+            past.append(state[0])
+    y = torch.stack(outputs)  # (T, B, H)
+    return y, state if before is None else put_back(state, before, y, keep)
 
 
-def _step(stages: tuple[Stage[S], ...], gates_x: Tensor, state: S) -> S:
+def _step(stages: tuple[Stage[S], ...], gates_x: Tensor, state: S, past: list[Tensor]) -> S:
     for stage in stages:
-        fields = [getattr(state, name) for name in stage.reads]
-        read = fields[0] if len(fields) == 1 else torch.cat(fields, dim=-1)
+        read = read_all(stage, state, past)
         gates_h = stage.operator.apply(read).to(read.dtype)  # (B, H) -> (B, G); autocast lowers it
         state = stage.update(gates_x, gates_h, state, *stage.params)
     return state

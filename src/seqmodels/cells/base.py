@@ -36,12 +36,15 @@ class Stage(Generic[S]):
         reads: the fields of the state that are concatenated as the operator's input. A later stage
             reads the state that the earlier one left.
         params: small tensors that `update` takes after the state (peepholes, leaks).
+        lags: how many steps ago the outputs are that the operator reads after those fields. For
+            engines alone (`seqmodels.cells.past.hold_past`).
     """
 
     operator: Operator
     update: Callable[..., S]
     reads: tuple[str, ...] = ("h",)
     params: tuple[Tensor, ...] = ()
+    lags: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Cell(nn.Module, ABC, Generic[S]):
         write_gate: the gate that lets new content in as its bias grows, if there is one apart.
         not_activations: fields of the state that are no activations of units, such as a clock:
             they are neither learned, nor zoned out.
+        past_apart: whether an engine may hold the field `past` in its outputs: `update` leaves a
+            `past` without width as it is.
         only_eager: why no engine but the eager one may run it; None: any may.
     """
 
@@ -81,6 +86,7 @@ class Cell(nn.Module, ABC, Generic[S]):
     memory_gate: str | None = None
     write_gate: str | None = None
     not_activations: tuple[str, ...] = ()
+    past_apart: bool = False
     only_eager: str | None = None
 
     def __init__(self, input_size: int, hidden_size: int) -> None:

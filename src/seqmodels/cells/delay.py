@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, cast
 
@@ -12,34 +13,36 @@ from torch import Tensor, nn
 
 from seqmodels.cells.base import Cell, Stage
 from seqmodels.cells.operators import Dense
+from seqmodels.cells.past import Lagged
 
-State = Any  # the inner cell's fields and then h_2 … h_D; a type for each pair, see `_kind`
-MOST = 256
+State = Any  # the inner cell's fields and then `past`; a type for each inner one, see `_kind`
+MOST = 4096
 
 
 @cache
-def _kind(inner: Any, depth: int) -> Any:
-    """The inner cell's fields, then the outputs of 2 … depth steps ago."""
-    fields = [*inner._fields, *(f"h_{lag}" for lag in range(2, depth + 1))]
-    return namedtuple(f"Delayed{inner.__name__}", fields)
+def _kind(inner: Hashable) -> Any:
+    """The inner cell's fields, then the outputs of the steps before the last one."""
+    kind: Any = inner
+    return namedtuple(f"Delayed{kind.__name__}", (*kind._fields, "past"))
 
 
-def _update(
-    update: Callable[..., Any],
-    inner: Any,
-    count: int,
-    kind: Any,
-    gates_x: Tensor,
-    gates_h: Tensor,
-    state: State,
-    *params: Tensor,
-) -> State:
-    """The inner cell's update on its own fields; the outputs move on by one step."""
-    new = update(gates_x, gates_h, inner(*state[:count]), *params)
-    if len(state) == count:
-        return kind(*new)
-    # What was the output one step ago is now that of two steps ago, and so on.
-    return kind(*new, state[0], *state[count:-1])
+def _first(
+    update: Callable[..., Any], inner: Any,
+    gates_x: Tensor, gates_h: Tensor, state: State, *params: Tensor,
+) -> State:  # fmt: skip
+    """The inner cell's update on its own fields; the past outputs move on by one step."""
+    past = state.past
+    width = past.shape[-1]
+    if width > 0:  # an engine that holds them itself hands in none
+        past = torch.cat((state[0], past), dim=-1)[..., :width]
+    return type(state)(*update(gates_x, gates_h, inner(*state[:-1]), *params), past)
+
+
+def _further(
+    update: Callable[..., Any], inner: Any,
+    gates_x: Tensor, gates_h: Tensor, state: State, *params: Tensor,
+) -> State:  # fmt: skip
+    return type(state)(*update(gates_x, gates_h, inner(*state[:-1]), *params), state.past)
 
 
 class Delay(Cell[State]):
@@ -52,20 +55,23 @@ class Delay(Cell[State]):
     is a NARX network; with lags=(1,) it is the cell itself.
 
     Symbols:
-        d_1 < d_2 < … (steps): the lags. W (G, H): the inner cell's own `weight_hh`.
-        W_k (G, H): `weight_hh_d`, with the lag in place of d, for each further lag d.
+        d_1 < d_2 < … (steps): the lags. W (G, H): the inner cell's own map: dense, diagonal or in
+        blocks; of its first stage, if it has several.
+        W_k (G, H): `weight_hh_d`, with the lag in place of d, for each further lag d; dense.
         Outputs from before the first step are zero. The state holds the inner cell's fields, h
-        first, and then the outputs of 2 … d_K steps ago, h_2, h_3, ….
+        first, and then `past` (B, (d_K - 1)·H): the outputs of 2, 3, … d_K steps ago.
 
     Args:
         input_size: I >= 1.
         hidden_size: H >= 1.
-        cell: called as cell(input_size, hidden_size), gives the inner cell: one stage, with a dense
-            map of h alone (RNNCell, LSTMCell, GRUCell).
-        lags: in ascending order, each once, from 1 to 256 steps. The smallest need not be 1.
+        cell: called as cell(input_size, hidden_size), gives the inner cell: one whose first stage
+            has a recurrent map of h.
+        lags: in ascending order, each once, from 1 to 4096 steps. The smallest need not be 1 where
+            that map reads h alone.
 
-    Cost: the product is K times as large for K lags, and the state D = d_K times as large; the
-    reference loop copies none of it, the other engines move D fields a step.
+    Cost: the product is K times as large for K lags. The engines read past outputs where they lie,
+    whatever the largest lag; a call copies d_K of them at its beginning and its end, for the state.
+    Under recurrent dropout, or a mask with gaps, every step moves them.
 
     Raises:
         ValueError: lags out of range or order, or a cell of another form.
@@ -79,9 +85,11 @@ class Delay(Cell[State]):
     >>> from seqmodels.cells import RNNCell
     >>> from seqmodels.scan import scan
     >>> y, state = scan(Delay(3, 4, cell=RNNCell, lags=(1, 3)), torch.zeros(5, 2, 3))  # (T, B, I)
-    >>> tuple(y.shape), state._fields
-    ((5, 2, 4), ('h', 'h_2', 'h_3'))
+    >>> tuple(y.shape), tuple(state.h.shape), tuple(state.past.shape)
+    ((5, 2, 4), (2, 4), (2, 8))
     """
+
+    past_apart = True
 
     def __init__(
         self,
@@ -97,12 +105,16 @@ class Delay(Cell[State]):
         self.output_size = self.cell.output_size
         self.gates = self.cell.gates
         self.memory_gate, self.write_gate = self.cell.memory_gate, self.cell.write_gate
-        weight = _dense_map(self.cell).weight
-        inner: Any = type(self.cell.initial_state(1, weight))
-        self._inner = inner
-        self._kind = _kind(inner, self.lags[-1])
+        self.only_eager = self.cell.only_eager
+        self.not_activations = (*self.cell.not_activations, "past")
+        with torch.no_grad():
+            rows = _matrix(self.cell, self.cell.prepare()[0], self.lags).shape[0]
+        like = next(self.cell.parameters())
+        self._inner: Any = type(self.cell.initial_state(1, like))
+        self._kind = _kind(cast(Hashable, self._inner))
         for lag in self.lags[1:]:
-            self.register_parameter(f"weight_hh_{lag}", nn.Parameter(torch.empty_like(weight)))
+            weight = nn.Parameter(like.new_empty(rows, self.output_size))
+            self.register_parameter(f"weight_hh_{lag}", weight)
         self.reset_parameters()
 
     @property
@@ -129,20 +141,31 @@ class Delay(Cell[State]):
         return self.cell.project(x)  # (T, B, I) -> (T, B, G)
 
     def prepare(self) -> tuple[Stage[State], ...]:
-        (stage,) = self.cell.prepare()
-        own = cast(Dense, stage.operator)
+        first, *rest = self.cell.prepare()
         further = [cast(Tensor, getattr(self, f"weight_hh_{lag}")) for lag in self.lags[1:]]
-        weight = torch.cat((own.weight, *further), dim=1) if further else own.weight  # (G, K·H)
-        count = len(self._inner._fields)
-        update = partial(_update, stage.update, self._inner, count, self._kind)
-        reads = tuple("h" if lag == 1 else f"h_{lag}" for lag in self.lags)
-        return (Stage(Dense(weight, own.bias), update, reads, stage.params),)
+        own = _matrix(self.cell, first, self.lags)  # (G, fields read)
+        weight = torch.cat((own, *further), dim=1)  # (G, fields read + …)
+        operator = Lagged(
+            weight,
+            getattr(first.operator, "bias", None),
+            fields=own.shape[1],
+            own=own.shape[1] if self.lags[0] == 1 else 0,
+            units=self.output_size,
+            lags=tuple(lag for lag in self.lags if lag > 1),
+        )
+        stage = replace(
+            first,
+            operator=operator if self.lags[-1] > 1 else Dense(weight, operator.bias),
+            update=partial(_first, first.update, self._inner),
+            reads=(*first.reads, "past") if self.lags[-1] > 1 else first.reads,
+        )
+        later = (replace(s, update=partial(_further, s.update, self._inner)) for s in rest)
+        return (stage, *later)
 
     def initial_state(self, batch_size: int, like: Tensor) -> State:
         state = self.cell.initial_state(batch_size, like)
-        past = torch.zeros_like(state[0])
-        # One tensor for all: fields are never written to.
-        return self._kind(*state, *[past] * (self.lags[-1] - 1))
+        past = state[0].new_zeros(batch_size, (self.lags[-1] - 1) * self.output_size)
+        return self._kind(*state, past)
 
     def reset_parameters(self) -> None:
         """The inner cell's own; the further lags' as the recurrent weights of torch.nn."""
@@ -163,21 +186,20 @@ def _checked(lags: Sequence[int]) -> tuple[int, ...]:
     return tuple(lags)
 
 
-def _dense_map(cell: Cell[Any]) -> Dense:
-    """The recurrent map of a cell that can have more lags."""
-    with torch.no_grad():
-        stages = cell.prepare()
-    name = type(cell).__name__
+def _matrix(cell: Cell[Any], stage: Stage[Any], lags: tuple[int, ...]) -> Tensor:
+    """The recurrent map of a cell that can have more lags, as one matrix (G, fields read)."""
+    operator, name = stage.operator, type(cell).__name__
     reason = None
-    if len(stages) != 1:
-        reason = f"has {len(stages)} stages"
-    elif not isinstance(stages[0].operator, Dense):
-        reason = f"has a {type(stages[0].operator).__name__} map"
-    elif stages[0].reads != ("h",):
-        reason = f"reads {', '.join(stages[0].reads)}"
+    if not operator.weights:
+        reason = "has no recurrent map: give its layer a dilation"
+    elif stage.reads[0] != "h" or "past" in stage.reads:
+        reason = f"reads {', '.join(stage.reads)} instead of h"
+    elif stage.reads != ("h",) and lags[0] > 1:
+        reason = f"reads {', '.join(stage.reads)} of the last step: begin lags with 1"
     if reason is not None:
-        raise ValueError(
-            f"Delay needs a cell of one stage with a dense map of h alone, and {name} {reason}: "
-            "use another, such as RNNCell, LSTMCell or GRUCell"
-        )
-    return cast(Dense, stages[0].operator)
+        raise ValueError(f"Delay needs a cell with a recurrent map of h, and {name} {reason}")
+    if type(operator) is Dense:
+        return operator.weight
+    like = operator.weights[0]
+    eye = torch.eye(cell.output_size, dtype=like.dtype, device=like.device)
+    return operator.apply(eye).t()  # of maps without a bias

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from seqmodels.cells.base import Cell, Stage
 from seqmodels.cells.operators import Dense, Diagonal, Operator
+from seqmodels.cells.past import Lagged
 from seqmodels.cells.wrapper import Wrapper, checked_rate, probe
 
 
@@ -31,6 +32,7 @@ class WeightDrop(Wrapper):
 
     def __init__(self, cell: Cell[Any], rate: float) -> None:
         super().__init__(cell)
+        self.past_apart = cell.past_apart
         self.rate = checked_rate("weight_drop", rate)
         stages = probe(cell)[1]
         for stage in stages:
@@ -55,6 +57,8 @@ def _dropped(operator: Operator, rate: float) -> Operator:
         return Dense(functional.dropout(operator.weight, rate), operator.bias)
     if type(operator) is Diagonal:
         return Diagonal(functional.dropout(operator.weight, rate))
+    if type(operator) is Lagged:
+        return operator.with_weight(functional.dropout(operator.weight, rate))
     raise ValueError(
         f"weight_drop is for dense and diagonal recurrent maps, got {type(operator).__name__}: "
         "use zoneout or recurrent_dropout"

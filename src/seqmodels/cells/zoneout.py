@@ -66,6 +66,7 @@ class Zoneout(Wrapper):
 
     def __init__(self, cell: Cell[Any], rate: float | Mapping[str, float]) -> None:
         super().__init__(cell)
+        self.past_apart = cell.past_apart
         state, _, self._changed = probe(cell)
         floating = [
             name

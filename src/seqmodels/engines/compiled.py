@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmodels.cells import Cell, S, Stage
+from seqmodels.cells.past import hold_past, put_back
 from seqmodels.engines.base import EngineError
 from seqmodels.engines.steps import CapturedTensor, identity
 from seqmodels.engines.through_time import Plan, run
@@ -67,9 +68,10 @@ class Compiled:
         if keep is not None:
             # As in `scan`: 0 · NaN = NaN in the backward pass.
             x = x.masked_fill(~keep.unsqueeze(-1), 0.0)
-        stages = cell.prepare()
+        stages, state, before = hold_past(cell, cell.prepare(), state, keep)
+        plan = Plan(stages, type(state), keep, self.backend, before is not None)
         try:
-            y, last = run(Plan(stages, type(state), keep, self.backend), cell.project(x), state)
+            y, last = run(plan, cell.project(x), state, before)
         except CapturedTensor as error:
             raise EngineError(f"{type(cell).__name__}: {error}, or use engine='eager'") from None
         except Exception as error:
@@ -78,7 +80,8 @@ class Compiled:
             raise EngineError(
                 f"{type(cell).__name__} could not be compiled: {_brief(error)}; use engine='eager'"
             ) from error
-        return y, type(state)(*last)
+        end = type(state)(*last)
+        return y, end if before is None else put_back(end, before, y, keep)
 
     def _captured(self, cell: Cell[S], x: Tensor, keep: Tensor | None) -> str | None:
         known = self._tried.setdefault(cell, {})

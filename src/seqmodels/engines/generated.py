@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from seqmodels.cells import Cell, LSTMCell, S, Stage
+from seqmodels.cells.past import hold_past, put_back
 from seqmodels.engines.base import EngineError
 from seqmodels.engines.compiled import captures, signature
 from seqmodels.engines.kernels.build import BuildError, compiler
@@ -92,7 +93,7 @@ class Generated:
         if keep is not None:
             # As in `scan`: 0 · NaN = NaN in the backward pass.
             x = x.masked_fill(~keep.unsqueeze(-1), 0.0)
-        stages = cell.prepare()
+        stages, state, before = hold_past(cell, cell.prepare(), state, keep)
         # A projection of rows that do not lie one after the other costs a second pass.
         gates_x = cell.project(x.contiguous()).to(state[0].dtype)
         try:
@@ -100,14 +101,16 @@ class Generated:
         except (CapturedTensor, NotPrintable, BuildError) as error:
             raise EngineError(f"{type(cell).__name__}: {error}; use engine='eager'") from error
         own = _of_its_own(gates_x, cell, x)
-        y, last = _run(kernel, stages, gates_x, own, state, keep)
-        return y, type(state)(*last)
+        y, last = _run(kernel, stages, gates_x, own, state, keep, before)
+        end = type(state)(*last)
+        return y, end if before is None else put_back(end, before, y, keep)
 
     def _unprintable(self, cell: Cell[S], x: Tensor) -> str | None:
         with torch.random.fork_rng(devices=[]), torch.no_grad():  # prepare may draw
             state = cell.initial_state(x.shape[1], x)
             try:
-                self._kernel(cell.prepare(), cell.project(x[:1]).to(state[0].dtype), state)
+                stages, state, _ = hold_past(cell, cell.prepare(), state, None)
+                self._kernel(stages, cell.project(x[:1]).to(state[0].dtype), state)
             except (CapturedTensor, NotPrintable) as error:
                 return str(error)
             except BuildError as error:
@@ -143,7 +146,7 @@ def _key(stages: tuple[Stage[Any], ...], gates_x: Tensor, state: Any) -> Hashabl
         )
         shapes = tuple(w.shape for w in operator.weights)
         params = tuple((p.shape, p.dtype) for p in stage.params)
-        parts.append((type(operator), numbers, shapes, stage.reads, params))
+        parts.append((type(operator), numbers, shapes, stage.reads, stage.lags, params))
         parts.append(identity(stage.update))
     return tuple(parts)
 
@@ -155,13 +158,16 @@ def _run(
     own: bool,
     state: Any,
     keep: Tensor | None,
+    before: Tensor | None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    tensors = (*state, *(t for s in stages for t in (*s.operator.weights, *s.params)))
+    held = () if before is None else (before,)
+    tensors = (*state, *held, *(t for s in stages for t in (*s.operator.weights, *s.params)))
     if torch.is_grad_enabled() and any(t.requires_grad for t in (gates_x, *tensors)):
-        y, *last = _Printed.apply(kernel, stages, keep, own, gates_x, *tensors)  # type: ignore[no-untyped-call]
+        plain = (kernel, stages, keep, own, before is not None)
+        y, *last = _Printed.apply(*plain, gates_x, *tensors)  # type: ignore[no-untyped-call]
         return y, tuple(last)
     with torch.no_grad():
-        run = _new_run(kernel, stages, gates_x, tuple(state), keep, own, store=False)
+        run = _new_run(kernel, stages, gates_x, tuple(state), keep, own, before, store=False)
         kernel.forward(run)
         return _results(run, state)
 
@@ -179,6 +185,7 @@ def _new_run(
     state: tuple[Tensor, ...],
     keep: Tensor | None,
     own: bool,
+    before: Tensor | None,
     store: bool,
 ) -> Run:
     gates_x = gates_x.detach()
@@ -196,7 +203,8 @@ def _new_run(
         params.append(tuple(p.detach().contiguous() for p in (*inside, *stage.params)))
     keep = None if keep is None else keep.contiguous()
     first = tuple(f.detach() for f in state)
-    return Run(kernel.source, gates_x, first, weights, biases, params, keep, store)
+    before = None if before is None else before.detach()
+    return Run(kernel.source, gates_x, first, weights, biases, params, keep, store, before)
 
 
 _PRODUCTS = {"AddmmBackward0", "MmBackward0"}
@@ -221,10 +229,12 @@ class _Printed(Function):
     @staticmethod
     def forward(
         ctx: Any, kernel: Kernel, stages: tuple[Stage[Any], ...], keep: Any, own: bool,
-        gates_x: Tensor, *tensors: Tensor,
+        held: bool, gates_x: Tensor, *tensors: Tensor,
     ) -> Any:  # fmt: skip
-        state = tensors[: len(kernel.source.widths)]
-        run = _new_run(kernel, stages, gates_x, state, keep, own, store=True)
+        count = len(kernel.source.widths)
+        state = tensors[:count]
+        before = tensors[count] if held else None
+        run = _new_run(kernel, stages, gates_x, state, keep, own, before, store=True)
         kernel.forward(run)
         y, last = _results(run, state)
         ctx.kernel, ctx.stages = kernel, stages
@@ -239,7 +249,7 @@ class _Printed(Function):
         run = ctx.run.joined(ctx.saved_tensors[: ctx.count])
         with torch.no_grad():
             found = _gradients(ctx, run, grad_y, grad_last)
-        return (None, None, None, None, *refuse_twice(found, TWICE))
+        return (None, None, None, None, None, *refuse_twice(found, TWICE))
 
 
 def _gradients(
@@ -250,7 +260,10 @@ def _gradients(
     back = kernel.backward(run, grad_y.contiguous(), [g.contiguous() for g in grad_last])
     found: list[Tensor | None] = [back.into_x]
     found += [g.reshape(grad.shape) for g, grad in zip(back.first, grad_last, strict=True)]
-    needed = iter(ctx.needs_input_grad[5 + len(source.widths) :])
+    held = back.outputs is not None
+    if back.outputs is not None:
+        found.append(back.outputs[: len(back.outputs) - run.steps])
+    needed = iter(ctx.needs_input_grad[6 + len(source.widths) + held :])
     for number, stage in enumerate(ctx.stages):
         layout, inside = source.stages[number], printed_with_update(stage)
         weights = stage.operator.weights
@@ -260,6 +273,7 @@ def _gradients(
             found += [s.to(w.dtype).reshape(w.shape) for s, w in zip(sums, weights, strict=False)]
         elif layout.recur and any(wanted):
             parts = [run.before(source, number, f).flatten(0, 1) for f in layout.reads]
+            parts += [run.lagged(lag).flatten(0, 1) for lag in layout.lags]
             reads = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
             into_h = back.into_h[number]
             assert into_h is not None

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from seqmodels.cells import Stage
+from seqmodels.cells.past import read_all
 from seqmodels.engines import steps
 from seqmodels.engines.steps import Form, Tensors, pick
 
@@ -24,26 +25,28 @@ class Plan:
     state: type
     keep: Tensor | None
     backend: str
+    held: bool = False
 
 
-def run(plan: Plan, gates_x: Tensor, state: Tensors) -> tuple[Tensor, Tensors]:
-    """gates_x (T, B, G) and the first state -> outputs (T, B, H) and the last state."""
-    tensors = (*state, *(t for s in plan.stages for t in (*s.operator.weights, *s.params)))
+def run(
+    plan: Plan, gates_x: Tensor, state: Tensors, before: Tensor | None = None
+) -> tuple[Tensor, Tensors]:
+    """gates_x (T, B, G) and the first state -> outputs (T, B, H) and the last state.
+
+    before (D, B, H): the outputs up to the first step, where stages read lags.
+    """
+    weights = (t for s in plan.stages for t in (*s.operator.weights, *s.params))
+    tensors = (*state, *(() if before is None else (before,)), *weights)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (gates_x, *tensors)):
         y, *last = _ThroughTime.apply(plan, gates_x, *tensors)  # type: ignore[no-untyped-call]
         return y, tuple(last)
     with torch.no_grad():
-        return _forward(plan, gates_x.detach(), _plain(state), None)
+        return _forward(plan, gates_x.detach(), _plain(state), before, None)
 
 
 def _plain(tensors: Tensors) -> Tensors:
     """As every later step gives them: nothing about the first one may compile anew."""
     return tuple(t.detach().contiguous() for t in tensors)
-
-
-def _read(stage: Stage[Any], kind: type, state: Tensors) -> Tensor:
-    fields = [state[_index(kind, name)] for name in stage.reads]
-    return fields[0] if len(fields) == 1 else torch.cat(fields, dim=-1)
 
 
 def _index(kind: type, name: str) -> int:
@@ -85,7 +88,7 @@ class _Tape:
 
 
 def _forward(
-    plan: Plan, gates_x: Tensor, state: Tensors, tape: _Tape | None
+    plan: Plan, gates_x: Tensor, state: Tensors, before: Tensor | None, tape: _Tape | None
 ) -> tuple[Tensor, Tensors]:
     forms = _forms(plan, gates_x, state)
     moves = [
@@ -95,17 +98,20 @@ def _forward(
     params = [_plain(stage.params) for stage in plan.stages]
     length = gates_x.shape[0]
     kept = [None] * length if plan.keep is None else plan.keep.contiguous().unbind(0)  # T × (B)
+    past = [] if before is None else list(before.detach().unbind(0))
     outputs = []
     for row, keep in zip(gates_x.contiguous().unbind(0), kept, strict=True):  # T × (B, G)
         old = state
         for number, stage in enumerate(plan.stages):
-            read = _read(stage, plan.state, state)
+            read = read_all(stage, plan.state(*state), past)
             gates_h = stage.operator.apply(read).to(read.dtype)  # (B, H) -> (B, G)
             if tape is not None:
                 tape.gates_h[number].append(gates_h)
                 tape.before[number].append(state)
             state, output = moves[number](row, gates_h, state, params[number], old, keep)
         outputs.append(output)
+        if before is not None:
+            past.append(state[0])
     return torch.stack(outputs), state  # (T, B, H)
 
 
@@ -115,7 +121,8 @@ class _ThroughTime(Function):
         count = len(plan.state._fields)  # type: ignore[attr-defined]
         tape = _Tape(len(plan.stages))
         first = _plain(tensors[:count])
-        y, last = _forward(plan, gates_x.detach(), first, tape)
+        before = tensors[count] if plan.held else None
+        y, last = _forward(plan, gates_x.detach(), first, before, tape)
         ctx.plan = plan
         device = gates_x.device.type
         ctx.autocast = (
@@ -172,11 +179,14 @@ class _Twice(Function):
         raise RuntimeError(ctx.message)
 
 
-def _recall(ctx: Any, count: int) -> tuple[Tensor, _Tape]:
-    """gates_x and the tape. Unpacking also checks that no weight was changed in between."""
+def _recall(ctx: Any, count: int) -> tuple[Tensor, Tensor | None, _Tape]:
+    """gates_x, the outputs before the first step, and the tape.
+
+    Unpacking also checks that no weight was changed in between.
+    """
     plan: Plan = ctx.plan
     gates_x, y, *rest = ctx.saved_tensors
-    given = count + sum(len(s.operator.weights) + len(s.params) for s in plan.stages)
+    given = count + plan.held + sum(len(s.operator.weights) + len(s.params) for s in plan.stages)
     # Some are outputs too, which come back with their history.
     remembered = (t.detach() for t in rest[given:])
     outputs = y.detach().unbind(0)  # T × (B, H)
@@ -187,14 +197,14 @@ def _recall(ctx: Any, count: int) -> tuple[Tensor, _Tape]:
             known = [outputs[t - 1]] if ctx.from_y and number == 0 and t > 0 else []
             fields = [next(remembered) for _ in range(count - len(known))]
             tape.before[number].append((*known, *fields))
-    return gates_x, tape
+    return gates_x, rest[count].detach() if plan.held else None, tape
 
 
 def _backward(ctx: Any, given: Any) -> list[Tensor | None]:
     plan: Plan = ctx.plan
     stages = plan.stages
     grad_y, *grad_last = given
-    gates_x, tape = _recall(ctx, len(grad_last))
+    gates_x, before, tape = _recall(ctx, len(grad_last))
     rows = gates_x.detach().contiguous().unbind(0)  # T × (B, G)
     first = tape.before[0][0]
     params = [_plain(stage.params) for stage in stages]
@@ -218,8 +228,12 @@ def _backward(ctx: Any, given: Any) -> list[Tensor | None]:
     ]
     fields = forms[0].fields
     grads = tuple(g.contiguous() for g in pick(fields, tuple(grad_last)))
-    back = torch.zeros_like(_read(stages[0], plan.state, first))
-    ys = grad_y.contiguous().unbind(0)
+    depth = 0 if before is None else len(before)
+    # The gradients of all outputs, which steps that read them later add to.
+    into_y = torch.cat((grad_y.new_zeros(depth, *grad_y.shape[1:]), grad_y)) if depth else grad_y
+    ys = into_y.contiguous().unbind(0)  # (D + T) × (B, H)
+    widths = [first[_index(plan.state, name)].shape[-1] for name in stages[0].reads]
+    back = first[0].new_zeros(first[0].shape[0], sum(widths))
     kept = [None] * length if plan.keep is None else plan.keep.contiguous().unbind(0)
     nowhere = gates_x.new_empty(0)
     places_x, places_h = into_x.unbind(0), [buffer.unbind(0) for buffer in into_h]
@@ -234,7 +248,7 @@ def _backward(ctx: Any, given: Any) -> list[Tensor | None]:
                 params[number],
                 grads,
                 back,
-                ys[t],
+                ys[depth + t],
                 kept[t],
                 sums[number],
                 # One tensor cannot be written to under two names.
@@ -243,17 +257,35 @@ def _backward(ctx: Any, given: Any) -> list[Tensor | None]:
             )
             carried = handed or carried
             back = stages[number].operator.transpose(places_h[number][t]).to(grads[0].dtype)
+            lags = stages[number].lags
+            if lags:
+                own, *late = torch.split(
+                    back, [back.shape[-1] - len(lags) * first[0].shape[-1]]
+                    + [first[0].shape[-1]] * len(lags), dim=-1,
+                )  # fmt: skip
+                back = own
+                for lag, part in zip(lags, late, strict=True):
+                    ys[depth + t - lag].add_(part)
         if carried:
             grads = tuple(g + c for g, c in zip(grads, carried, strict=True))
     initial = iter(steps.add_back(forms[-1], grads, back))
     found: list[Tensor | None] = [into_x]
     found += [next(initial) if is_float else None for is_float in fields]
-    needed = iter(ctx.needs_input_grad[2 + len(fields) :])
+    past: list[Tensor] = []
+    if before is not None:
+        found.append(into_y[:depth])
+        past = [*before.unbind(0), *(state[0] for state in tape.before[0][1:])]
+    needed = iter(ctx.needs_input_grad[2 + len(fields) + plan.held :])
     for number, stage in enumerate(stages):
         weights = stage.operator.weights
         wanted = [next(needed) for _ in weights]
         if any(wanted):
-            reads = torch.stack([_read(stage, plan.state, s) for s in tape.before[number]])
+            reads = torch.stack(
+                [
+                    read_all(stage, plan.state(*s), past[: depth + t])
+                    for t, s in enumerate(tape.before[number])
+                ]
+            )
             products = stage.operator.weight_grads(
                 reads.flatten(0, 1), into_h[number].flatten(0, 1)
             )  # (T, B, ·) -> (T·B, ·)

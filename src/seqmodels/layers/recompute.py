@@ -21,6 +21,7 @@ class _Prepared(Wrapper):
 
     def __init__(self, cell: Cell[Any]) -> None:
         super().__init__(cell)
+        self.past_apart = cell.past_apart
         self._stages = cell.prepare()
 
     def prepare(self) -> tuple[Stage[Any], ...]:

@@ -71,6 +71,11 @@ class Kernel:
             ],
         )
         call = self._filled(run)
+        if run.lead is not None:
+            # The gradients of all outputs, D of them before the first step.
+            before = run.lead + 1
+            found.outputs = torch.cat((grad_y.new_zeros(before, *grad_y.shape[1:]), grad_y))
+            grad_y = found.outputs[before:]
         call.grad_y, call.into_x = grad_y.data_ptr(), found.into_x.data_ptr()
         for s, stage in enumerate(source.stages):
             if not stage.recur:
@@ -121,6 +126,7 @@ class Gradients:
         self.into_h = into_h
         self.first = first
         self.sums = sums
+        self.outputs: Tensor | None = None  # (D + T, B, H), where outputs of the past are read
 
 
 class Run:
@@ -134,6 +140,7 @@ class Run:
         params: of each stage, contiguous.
         keep: (T, B) bool, contiguous, or None.
         store: whether to keep what the way back needs.
+        before: (D, B, H), the outputs up to the first step where stages read lags, else None.
     """
 
     def __init__(
@@ -146,22 +153,27 @@ class Run:
         params: list[tuple[Tensor, ...]],
         keep: Tensor | None,
         store: bool,
+        before: Tensor | None = None,
     ) -> None:
+        self.lead = None if before is None else len(before) - 1
         self.gates_x, self.weights, self.biases = gates_x, weights, biases
         self.params, self.keep = params, keep
         self.steps, self.batch = gates_x.shape[:2]
         self.threads = max(1, min(torch.get_num_threads(), self.batch))
         self.store = store
-        self.fields: list[Tensor] = []
+        self._whole: list[Tensor] = []
         self.masks: list[int] = []
         for f, (first, width) in enumerate(zip(state, source.widths, strict=True)):
             # The outputs are the first field's states: they are all kept in any case.
-            whole = store or (f == 0 and keep is None)
+            whole = store or (f == 0 and (keep is None or before is not None))
             slots = self.steps + 1 if whole else 2
             self.masks.append(-1 if whole else 1)
-            track = gates_x.new_empty(slots, self.batch, width)
-            track[0] = first.reshape(self.batch, width)
-            self.fields.append(track)
+            lead = self.lead if f == 0 and self.lead is not None else 0
+            track = gates_x.new_empty(lead + slots, self.batch, width)
+            if lead and before is not None:
+                track[:lead] = before[:-1]
+            track[lead] = first.reshape(self.batch, width)
+            self._whole.append(track)
         output = source.widths[0]
         self.y = None if keep is None else gates_x.new_empty(self.steps, self.batch, output)
         slots = self.steps if store else 1
@@ -181,12 +193,18 @@ class Run:
             for s, stage in enumerate(source.stages)
         ]
 
+    @property
+    def fields(self) -> list[Tensor]:
+        """(T + 1, B, ·) each, or two steps of it: the first state and what the steps made of it."""
+        first, *rest = self._whole
+        return [first[self.lead or 0 :], *rest]
+
     def parted(self) -> tuple[Run, list[Tensor]]:
         """The run without its buffers, and the buffers: autograd keeps and frees them."""
         other = copy.copy(self)
-        buffers = [self.gates_x, *self.fields]
+        buffers = [self.gates_x, *self._whole]
         buffers += [b for b in (*self.products, *itertools.chain(*self.between)) if b is not None]
-        other.fields, other.y = [], None
+        other._whole, other.y = [], None
         other.products = [None if p is None else p.new_empty(0) for p in self.products]
         other.between = [
             [None if b is None else b.new_empty(0) for b in row] for row in self.between
@@ -199,7 +217,7 @@ class Run:
         other = copy.copy(self)
         rest = iter(buffers)
         other.gates_x = next(rest)
-        other.fields = [next(rest) for _ in self.masks]
+        other._whole = [next(rest) for _ in self.masks]
         other.products = [None if p is None else next(rest) for p in self.products]
         other.between = [[None if b is None else next(rest) for b in row] for row in self.between]
         return other
@@ -213,6 +231,12 @@ class Run:
                     return between
                 return self.fields[field][1:]
         return self.fields[field][:-1]
+
+    def lagged(self, lag: int) -> Tensor:
+        """(T, B, H): the outputs of so many steps ago, at every step; needs `before`."""
+        assert self.lead is not None
+        first = self.lead + 1 - lag
+        return self._whole[0][first : first + self.steps]
 
     def last(self, field: int) -> Tensor:
         """(B, ·): a field after the last step."""

@@ -38,7 +38,7 @@ struct Call {
   const T* bias[STAGES];        // (RECUR) or null
   const T* params[STAGES][MOST_PARAMS];
   // Backward.
-  const T* grad_y;              // (T, B, OUTPUT)
+  const T* grad_y;              // (T, B, OUTPUT); with lags D steps more before it, and written to
   const T* grad_last[FIELDS];   // (B, WIDTH) or null
   T* into_x;                    // (T, B, GATES)
   T* into_h[STAGES];            // (T, B, RECUR); into_x where SUMMED
@@ -141,7 +141,8 @@ static void forward_slice(const Call& c, const Products& products, int64_t low, 
         for (int b = 0; b < BLOCKS[s]; ++b) {
           const Block& of = BLOCK[s][b];
           const int64_t width = WIDTH[of.field];
-          const T* read = before(c, s, of.field, t) + low * width + of.column;
+          const T* from = of.lag ? c.field[0].at(t + 1 - of.lag) : before(c, s, of.field, t);
+          const T* read = from + low * width + of.column;
           products.of[s][b].run(rows, read, (int)width, add || !of.first ? T(1) : T(0),
                                 out + of.row, (int)RECUR[s]);
         }
@@ -233,8 +234,10 @@ static void backward_slice(const Call& c, const Products& products, int64_t slic
       for (int f = 0; f < FIELDS; ++f) std::swap(grad[f], other[f]);
       for (int b = 0; b < BLOCKS[s]; ++b) {
         const Block& of = BLOCK[s][b];
+        // What read an output of the past adds to the gradient of that output.
+        T* late = (T*)c.grad_y + ((t - of.lag) * c.batch + low) * OUTPUT;
         products.of[s][b].run(rows, into_h + low * RECUR[s] + of.row, (int)RECUR[s], T(1),
-                              grad[of.field] + of.column, (int)WIDTH[of.field]);
+                              (of.lag ? late : grad[of.field]) + of.column, (int)WIDTH[of.field]);
       }
     }
   }

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from seqmodels.cells import Dense, Stage
 from seqmodels.cells.operators import BlockDiagonal
+from seqmodels.cells.past import Lagged
 from seqmodels.engines.kernels.graph import Input, Moved, Node, NotPrintable, Pointwise, trace
 from seqmodels.engines.kernels.printer import Target, row_function
 
@@ -23,7 +24,8 @@ Tensors = tuple[Tensor, ...]
 class Block(NamedTuple):
     """A product with a part of the matrix: rows of the result, columns of one field.
 
-    matrix: where the part begins; first: whether nothing was written to these rows before.
+    matrix: where the part begins; first: whether nothing was written to these rows before; lag: how
+    many steps ago the output is that it reads, 0 for the field as it is.
     """
 
     field: int
@@ -33,6 +35,7 @@ class Block(NamedTuple):
     rows: int
     matrix: int
     first: bool
+    lag: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class StageLayout:
     Attributes:
         recur: width of its product, 0 where the operator is printed with the update.
         reads: numbers of the fields that the product reads.
+        lags: how many steps ago the outputs are that it reads after them.
         blocks: the products that it consists of.
         row: length of a row of the matrix.
         summed: whether the update reads nothing of gates_x and gates_h but their sum.
@@ -52,6 +56,7 @@ class StageLayout:
 
     recur: int
     reads: tuple[int, ...]
+    lags: tuple[int, ...]
     blocks: tuple[Block, ...]
     row: int
     summed: bool
@@ -79,7 +84,7 @@ class Source:
         )
 
 
-_PRODUCTS = (Dense, BlockDiagonal)
+_PRODUCTS = (Dense, BlockDiagonal, Lagged)
 
 
 def is_product(stage: Stage[Any]) -> bool:
@@ -92,14 +97,35 @@ def printed_with_update(stage: Stage[Any]) -> Tensors:
     return () if is_product(stage) else tuple(stage.operator.weights)
 
 
-def _blocks(operator: Any, reads: tuple[int, ...], widths: list[int]) -> tuple[Block, ...]:
-    """The products of an operator whose argument is these fields side by side."""
+def _blocks(
+    operator: Any, reads: tuple[int, ...], lags: tuple[int, ...], widths: list[int]
+) -> tuple[Block, ...]:
+    """The products of an operator whose argument is these fields, and outputs, side by side."""
     if isinstance(operator, BlockDiagonal):
         return _heads(operator, reads, widths)
+    if isinstance(operator, Lagged):
+        return _parts(operator, reads, widths)
     rows, at, found = operator.weight.shape[0], 0, []
     for field in reads:
         found.append(Block(field, 0, widths[field], 0, rows, at, at == 0))
         at += widths[field]
+    for lag in lags:
+        found.append(Block(0, 0, widths[0], 0, rows, at, at == 0, lag))
+        at += widths[0]
+    return tuple(found)
+
+
+def _parts(operator: Lagged, reads: tuple[int, ...], widths: list[int]) -> tuple[Block, ...]:
+    """One product for each field, or part of one, that is read."""
+    rows, at, found = operator.weight.shape[0], 0, []
+    for first, width in operator.columns:
+        begin = 0
+        for field in reads:
+            low, high = max(first, begin), min(first + width, begin + widths[field])
+            if low < high:
+                found.append(Block(field, low - begin, high - low, 0, rows, at, at == 0))
+                at += high - low
+            begin += widths[field]
     return tuple(found)
 
 
@@ -196,7 +222,8 @@ def _constants(source: Source) -> str:
             f"constexpr int64_t WIDTH[] = {row(source.widths)};",
             f"constexpr int64_t RECUR[] = {row(s.recur for s in stages)};",
             f"constexpr bool SUMMED[] = {row(s.summed for s in stages)};",
-            "struct Block { int field, column, columns, row, rows; int64_t matrix; bool first; };",
+            "struct Block { int field, column, columns, row, rows; int64_t matrix; bool first; "
+            "int lag; };",
             f"constexpr int MOST_BLOCKS = {blocks};",
             f"constexpr int LD[] = {row(s.row for s in stages)};",
             f"constexpr int BLOCKS[] = {row(len(s.blocks) for s in stages)};",
@@ -239,7 +266,8 @@ class _Traced:
         return StageLayout(
             self.recur,
             self.reads if self.dense else (),
-            _blocks(operator, self.reads, widths) if self.dense else (),
+            self.stage.lags,
+            _blocks(operator, self.reads, self.stage.lags, widths) if self.dense else (),
             operator.weight.shape[1] if self.dense else 0,
             self.summed,
             tuple(p.numel() for p in self.params),
