@@ -7,6 +7,7 @@ from seqmodels.cells.base import Affine, Cell, S, Stage
 from seqmodels.cells.clockwork import ClockworkCell, ClockworkState
 from seqmodels.cells.cornn import CoRNNCell
 from seqmodels.cells.delay import Delay
+from seqmodels.cells.exposed import Exposed
 from seqmodels.cells.gru import GRUCell, GRUState
 from seqmodels.cells.indrnn import IndRNNCell
 from seqmodels.cells.leaky import LeakyCell
@@ -18,9 +19,14 @@ from seqmodels.cells.lstm_variant import LSTMVariantCell
 from seqmodels.cells.min_gru import MinGRUCell
 from seqmodels.cells.min_lstm import MinLSTMCell
 from seqmodels.cells.operators import BlockDiagonal, Dense, Diagonal, Nothing, Operator
+from seqmodels.cells.probed import Probed
+from seqmodels.cells.recurrent_dropout import RecurrentDropout
 from seqmodels.cells.rnn import RNNCell, RNNState
 from seqmodels.cells.slstm import SLSTMCell, SLSTMState
 from seqmodels.cells.ugrnn import UGRNNCell
+from seqmodels.cells.weight_drop import WeightDrop
+from seqmodels.cells.wrapper import Wrapper
+from seqmodels.cells.zoneout import Zoneout
 
 __all__ = [
     "Affine",
@@ -33,6 +39,7 @@ __all__ = [
     "Delay",
     "Dense",
     "Diagonal",
+    "Exposed",
     "GRUCell",
     "GRUState",
     "IndRNNCell",
@@ -48,11 +55,16 @@ __all__ = [
     "MinLSTMCell",
     "Nothing",
     "Operator",
+    "Probed",
     "RNNCell",
     "RNNState",
+    "RecurrentDropout",
     "S",
     "SLSTMCell",
     "SLSTMState",
     "Stage",
     "UGRNNCell",
+    "WeightDrop",
+    "Wrapper",
+    "Zoneout",
 ]

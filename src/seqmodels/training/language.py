@@ -36,7 +36,7 @@ class LanguageModelling(SequenceTask):
 
     Args:
         model: gives logits (B, T, V).
-        optimizer, schedule, clip, carry_state, omega: see `SequenceTask`.
+        optimizer, schedule, clip, carry_state, omega, ar, tar: see `SequenceTask`.
         data: the text, for the characters that a token stands for and the vocabulary.
 
     Raises:
@@ -56,6 +56,8 @@ class LanguageModelling(SequenceTask):
         data: TokenData,
         carry_state: bool = True,
         omega: float = 0.0,
+        ar: float = 0.0,
+        tar: float = 0.0,
     ) -> None:
         if data.vocabulary is None:
             raise ValueError(
@@ -71,6 +73,8 @@ class LanguageModelling(SequenceTask):
             carry_state=carry_state,
             batches_per_epoch=len(data.train_loader()),
             omega=omega,
+            ar=ar,
+            tar=tar,
         )
         self.data = data
 

@@ -34,7 +34,7 @@ class Prediction(SequenceTask):
 
     Args:
         model: gives (B, T, O).
-        optimizer, schedule, clip, omega: see `SequenceTask`.
+        optimizer, schedule, clip, omega, ar, tar: see `SequenceTask`.
         data: for the kind of its targets and its number of batches.
 
     Raises:
@@ -52,6 +52,8 @@ class Prediction(SequenceTask):
         clip: Clip,
         data: AnsweredData,
         omega: float = 0.0,
+        ar: float = 0.0,
+        tar: float = 0.0,
     ) -> None:
         targets = getattr(data, "targets", "next tokens")
         if targets != self.asks_for:
@@ -68,6 +70,8 @@ class Prediction(SequenceTask):
             carry_state=False,
             batches_per_epoch=len(data.train_loader()),
             omega=omega,
+            ar=ar,
+            tar=tar,
         )
         self._tallies: dict[str, Tensor] = {}
 
@@ -170,12 +174,21 @@ class Regression(Prediction):
         clip: Clip,
         data: AnsweredData,
         omega: float = 0.0,
+        ar: float = 0.0,
+        tar: float = 0.0,
         tolerance: float = 0.04,
     ) -> None:
         if not tolerance > 0.0:
             raise ValueError(f"tolerance must be > 0, got {tolerance}")
         super().__init__(
-            model, optimizer=optimizer, schedule=schedule, clip=clip, data=data, omega=omega
+            model,
+            optimizer=optimizer,
+            schedule=schedule,
+            clip=clip,
+            data=data,
+            omega=omega,
+            ar=ar,
+            tar=tar,
         )
         self.tolerance = tolerance
 

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from seqmodels.data.base import SequenceBatch
+from seqmodels.training.activation import ActivationPenalty
 from seqmodels.training.clipping import Clip
 from seqmodels.training.gradient_log import GradientLog
 from seqmodels.training.omega import Omega
@@ -67,6 +68,8 @@ class SequenceTask(pl.LightningModule, ABC):
         batches_per_epoch: of the training data.
         omega: weight of the regulariser that keeps gradient norms through time, ≥ 0; see
             `seqmodels.training.omega`. The reported losses do not contain it.
+        ar, tar: weights ≥ 0 of the penalties on the size of the outputs and on their change from
+            step to step; see `seqmodels.training.activation`. Nor do they contain these.
 
     Attributes:
         must_be_causal: whether an output may know of no later input; checked before the first step
@@ -85,6 +88,8 @@ class SequenceTask(pl.LightningModule, ABC):
         carry_state: bool,
         batches_per_epoch: int,
         omega: float = 0.0,
+        ar: float = 0.0,
+        tar: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0.0 <= omega < math.inf:
@@ -96,6 +101,7 @@ class SequenceTask(pl.LightningModule, ABC):
         clip.attach(model)
         self.omega = omega
         self._omega = Omega(model) if omega > 0.0 else None
+        self._penalty = ActivationPenalty(model, ar, tar)
         self.carry_state = carry_state
         self.batches_per_epoch = batches_per_epoch
         self.record_metrics: Callable[[Mapping[str, float]], None] | None = None
@@ -108,6 +114,7 @@ class SequenceTask(pl.LightningModule, ABC):
         self._evaluation = Mean()
         self._gradients = GradientLog()  # since the last logged step
         self._omegas = Mean()
+        self._penalties = {"ar": Mean(), "tar": Mean()}
         self._last_loss: Tensor | None = None
         self._rate = math.nan  # learning rate of the last update
         self._restored: dict[str, Any] | None = None
@@ -150,7 +157,11 @@ class SequenceTask(pl.LightningModule, ABC):
         self._window.add(result.loss, result.predictions)
         self._epoch.add(result.loss, result.predictions)
         self._last_loss = result.loss.detach()
-        return result.loss
+        whole = result.loss
+        for name, term in self._penalty.terms().items():
+            self._penalties[name].add(term, result.predictions)
+            whole = whole + term
+        return whole
 
     def on_after_backward(self) -> None:
         if self._omega is None:
@@ -217,7 +228,11 @@ class SequenceTask(pl.LightningModule, ABC):
         values |= self._gradients.take()
         if not self._omegas.empty:
             values["train/omega"] = self._omegas.value()
+        for name, mean in self._penalties.items():
+            if not mean.empty:
+                values[f"train/{name}"] = mean.value()
         self._window, self._omegas = Mean(), Mean()
+        self._penalties = {name: Mean() for name in self._penalties}
         return values
 
     @property
@@ -287,6 +302,7 @@ class SequenceTask(pl.LightningModule, ABC):
             "epoch": self._epoch.state(),
             "gradients": self._gradients.state(),
             "omegas": self._omegas.state(),
+            "penalties": {name: mean.state() for name, mean in self._penalties.items()},
             "clip": self.clip.state_dict(),
             "scheduler": self._scheduler.state_dict(),
             "random": random_state(),
@@ -304,6 +320,8 @@ class SequenceTask(pl.LightningModule, ABC):
         self._epoch.load(saved["epoch"], self.device)
         self._gradients.load(saved["gradients"], self.device)
         self._omegas.load(saved["omegas"], self.device)
+        for name, mean in self._penalties.items():
+            mean.load(saved["penalties"][name], self.device)
         self.clip.load_state_dict(saved["clip"])
         if saved["carried"] is not None:
             self._carried = self._state_like(saved["carried"])
