@@ -11,7 +11,7 @@ from torch import Tensor
 from cell_cases import HIDDEN, INPUT, PAIRS, Case, sequence
 from seqmodels.analysis.gradients import norms_by_lag
 from seqmodels.cells import GRUCell, LSTMCell, RNNCell
-from seqmodels.layers import Bidirectional, Recurrent, Residual, Stacked
+from seqmodels.layers import Bidirectional, Dilated, Recurrent, Residual, Stacked
 from seqmodels.scan import scan
 
 
@@ -85,9 +85,19 @@ def test_every_forward_layer_of_a_model_and_the_model_is_as_before() -> None:
     assert all(n.shape == (7,) and (n > 0).all() for n in found.values())
     assert torch.equal(stack(x)[0], before)
     both = Bidirectional(lambda: GRUCell(INPUT, 4).double())
-    assert list(norms_by_lag(Residual(both, INPUT).double(), x, term, step=2)) == [
-        "layer.forwards", "layer.backwards",
-    ]  # fmt: skip
+    # What runs backwards has no lag: its states at later steps are the ones that it has been at.
+    assert list(norms_by_lag(Residual(both, INPUT).double(), x, term, step=2)) == ["layer.forwards"]
+
+
+def test_a_dilated_layer_has_a_gradient_at_every_dth_lag() -> None:
+    cell = RNNCell(INPUT, HIDDEN, nonlinearity="relu", bias=False).double()
+    with torch.no_grad():
+        cell.weight_hh.copy_(0.5 * torch.eye(HIDDEN))
+        cell.weight_ih.fill_(0.1)
+    x = torch.ones(2, 11, INPUT).double()
+    norms = norms_by_lag(Dilated(Recurrent(cell), 3), x, lambda y: y.sum(), step=9)["layer"]
+    expected = [0.5 ** (k // 3) * HIDDEN**0.5 if k % 3 == 0 else 0.0 for k in range(10)]
+    torch.testing.assert_close(norms, torch.tensor(expected).double())
 
 
 def test_it_works_in_evaluation_and_with_options() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqmodels.layers import Recurrent
+from seqmodels.layers import Bidirectional, Recurrent
 
 Term = Callable[[Tensor], Tensor]  # outputs of one step (B, ·) -> its loss, a number
 
@@ -32,14 +32,15 @@ def norms_by_lag(
         state: before the first step.
 
     Returns:
-        For each `Recurrent` layer that runs forwards, by name: (t + 1), the Euclidean norm over its
+        For each `Recurrent` layer that runs forwards (not those of a `Bidirectional` that runs
+        backwards), by name: (t + 1), the Euclidean norm over its
         whole state at lag k = 0 … t, mean over the batch, in float64. The parameters' own
         gradients stay as they are.
 
     Raises:
         ValueError: there is no such layer or step, or a layer recomputes its states.
     """
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, Recurrent) and not m.reverse}
+    layers = {n: m for n, (m, reverse) in recurrent_layers(model).items() if not reverse}
     if not layers:
         raise ValueError("the model has no recurrent layer that runs forwards")
     steps = inputs.shape[1]
@@ -54,8 +55,26 @@ def norms_by_lag(
         found = torch.autograd.grad(
             term(outputs[:, step]), list(zeros.values()), materialize_grads=True
         )
+    batch = inputs.shape[0]
+    # A dilated layer has its d interleaved sequences side by side: (T/d, d·B, ·) -> (T, B, ·).
+    rows = {n: g.reshape(-1, batch, g.shape[-1]) for n, g in zip(zeros, found, strict=True)}
     return {
         # In double precision: the squares of what has vanished would not fit into single.
         name: grad[: step + 1].double().norm(dim=-1).mean(-1).flip(0)  # (T, B, ΣW) -> (t + 1)
-        for name, grad in zip(zeros, found, strict=True)
+        for name, grad in rows.items()
+    }
+
+
+def recurrent_layers(model: nn.Module) -> dict[str, tuple[Recurrent[Any], bool]]:
+    """By name, each recurrent layer and whether it runs from the last step to the first."""
+    turned = {
+        id(part)
+        for module in model.modules()
+        if isinstance(module, Bidirectional)
+        for part in module.backwards.modules()
+    }
+    return {
+        name: (module, module.reverse or id(module) in turned)
+        for name, module in model.named_modules()
+        if isinstance(module, Recurrent)
     }

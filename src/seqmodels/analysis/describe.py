@@ -1,0 +1,286 @@
+"""Everything that is measured of a model's recurrent layers, gathered from one call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from seqmodels.analysis.gradients import Term, norms_by_lag, recurrent_layers
+from seqmodels.analysis.jacobians import eigenvalues, log_singular_values, step_jacobians
+from seqmodels.analysis.steps import flatten
+from seqmodels.analysis.units import (
+    Gate,
+    States,
+    gate_activations,
+    spectral_radii,
+    time_constants,
+)
+from seqmodels.layers import Recurrent
+from seqmodels.layers.recurrent import prefix_mask, reverse_time
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+MOST_SINGULAR = 64  # values of each product
+
+
+class Course(NamedTuple):
+    """What one layer went through in one call; time runs as the engine went."""
+
+    gates_x: Tensor  # (T, B, G)
+    before: Any  # the states before each step, fields (T, B, ·)
+    outputs: Tensor  # (T, B, H)
+    keep: Tensor  # (T, B) bool: False at padding
+
+    def rows(self) -> tuple[Tensor, Any]:
+        """Gates and states of the real steps, one below the other: (R, G), fields (R, ·)."""
+        kind: Any = type(self.before)
+        return self.gates_x[self.keep], kind(*(part[self.keep] for part in self.before))
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Jacobians of the whole state along one sequence.
+
+    Attributes:
+        eigenvalues: of single steps, from steps spread evenly over the sequence: (real, imaginary).
+        lags: k.
+        log_singular_values: of the product over the last k steps, descending, one list for each k;
+            the largest 64.
+    """
+
+    eigenvalues: list[tuple[float, float]]
+    lags: list[int]
+    log_singular_values: list[list[float]]
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One recurrent layer; see the classes of its parts.
+
+    Attributes:
+        time_constants: their quantiles 0, ¼, ½, ¾, 1 in steps; empty where the cell tells none.
+        norm_by_lag: ‖∂L_t/∂s_{t−k}‖ for k = 0, 1, …; empty for a layer that runs backwards, or
+            where no loss was given.
+        spectrum: None where it was not asked for.
+        notes: what could not be measured, and why.
+    """
+
+    name: str
+    cell: str
+    reverse: bool
+    gates: dict[str, Gate]
+    states: States
+    spectral_radii: dict[str, float]
+    time_constants: list[float]
+    norm_by_lag: list[float]
+    spectrum: Spectrum | None
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; infinite and NaN numbers are None."""
+        plain: dict[str, Any] = _finite(asdict(self))
+        return plain
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@contextmanager
+def _watching(model: nn.Module) -> Iterator[list[tuple[str, Recurrent[Any], Any]]]:
+    """Collects (name, layer, arguments) of every call of a recurrent layer."""
+    calls: list[tuple[str, Recurrent[Any], Any]] = []
+    handles = []
+    for name, module in model.named_modules():
+        if isinstance(module, Recurrent):
+
+            def hook(layer: Any, args: Any, kwargs: Any, name: str = name) -> None:
+                names = ("x", "state", "lengths")
+                calls.append((name, layer, {**dict(zip(names, args, strict=False)), **kwargs}))
+
+            handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def courses(
+    model: nn.Module, inputs: Tensor, lengths: Tensor | None = None, state: Any = None
+) -> dict[str, Course]:
+    """What each recurrent layer of a model goes through on a batch, by name, in the mode it is in.
+
+    Args:
+        model: called as model(inputs, state, lengths).
+        inputs: (B, T) or (B, T, I).
+        lengths: (B,), or None.
+        state: before the first step.
+
+    Raises:
+        ValueError: the model has no recurrent layer.
+    """
+    if not any(isinstance(module, Recurrent) for module in model.modules()):
+        raise ValueError("the model has no recurrent layer: there is nothing to analyse")
+    with _watching(model) as calls:
+        model(inputs, state, lengths)
+    return {name: _course(layer, **given) for name, layer, given in calls}
+
+
+def _course(
+    layer: Recurrent[Any], x: Tensor, state: Any = None, lengths: Tensor | None = None
+) -> Course:
+    used = layer.engine_used
+    _, path, _ = layer.trajectory(x, state, lengths)
+    layer.engine_used = used
+    x = x.transpose(0, 1)  # (B, T, I) -> (T, B, I)
+    steps, batch = x.shape[:2]
+    mask = None if lengths is None else prefix_mask(lengths, x)
+    keep = x.new_ones(steps, batch, dtype=torch.bool) if mask is None else mask
+    after = [part.transpose(0, 1) for part in path]  # fields (T, B, ·)
+    if layer.reverse:
+        x = reverse_time(x, mask)
+        after = [_reversed(part, mask) for part in after]
+    first = layer.initial_state(batch, x) if state is None else state
+    kind: Any = type(first)
+    before = kind(*(torch.cat((f.unsqueeze(0), a[:-1])) for f, a in zip(first, after, strict=True)))
+    return Course(layer.cell.project(x), before, after[0], keep)
+
+
+def _reversed(part: Tensor, keep: Tensor | None) -> Tensor:
+    flat = part.flatten(2)  # (T, B, ·): `reverse_time` takes one width
+    return reverse_time(flat, keep).reshape(part.shape)
+
+
+def describe_layers(
+    model: nn.Module,
+    inputs: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    state: Any = None,
+    loss: Term | None = None,
+    step: int = -1,
+    spectra: bool = False,
+    points: int = 8,
+    lags: tuple[int, ...] = (1, 2, 5, 10, 20, 50),
+    most_units: int = 512,
+) -> dict[str, LayerReport]:
+    """Gates, states, radii, time constants, gradients by lag, Jacobians of every recurrent layer.
+
+    The model runs in evaluation mode, and is afterwards as it was: no gradient, no random number
+    and no mode has changed.
+
+    Args:
+        model: called as model(inputs, state, lengths) -> (outputs, …).
+        inputs: (B, T) or (B, T, I).
+        lengths: (B,), or None.
+        state: before the first step.
+        loss: of the outputs (B, ·) of one step, summed over the batch; None leaves out the
+            gradients by lag. They are of whole sequences: `lengths` must be None or all T.
+        step: of which step the loss is.
+        spectra: the Jacobians too, which cost N evaluations a step.
+        points: single steps whose eigenvalues are taken, along the first sequence.
+        lags: of the products; those longer than the first sequence are left out.
+        most_units: layers whose whole state is wider are left out of the spectra, with a note.
+    """
+    training = model.training
+    model.eval()
+    try:
+        found = courses(model, inputs, lengths, state)
+        layers = recurrent_layers(model)
+        norms: dict[str, Tensor] = {}
+        excuse = None
+        if loss is not None:
+            try:
+                norms = norms_by_lag(model, inputs, loss, step=step, state=state)
+            except ValueError as error:
+                excuse = f"no gradient by lag: {error}"
+        reports = {}
+        for name, course in found.items():
+            reports[name] = _report(name, *layers[name], course, norms, excuse)
+            if spectra:
+                reports[name] = _with_spectrum(
+                    reports[name], layers[name][0], course, points, lags, most_units
+                )
+        return reports
+    finally:
+        model.train(training)
+
+
+def _report(
+    name: str,
+    layer: Recurrent[Any],
+    reverse: bool,
+    course: Course,
+    norms: dict[str, Tensor],
+    excuse: str | None,
+) -> LayerReport:
+    cell = layer.cell
+    gates_x, before = course.rows()
+    gates = gate_activations(cell, gates_x, before)
+    with torch.no_grad():
+        constants = time_constants(cell, gates, gates_x)
+    quantiles: list[float] = []
+    if constants is not None:
+        finite = constants.double().cpu().clamp(max=1e12)
+        quantiles = finite.quantile(torch.tensor(QUANTILES, dtype=torch.float64)).tolist()
+    return LayerReport(
+        name=name,
+        cell=type(cell).__name__,
+        reverse=reverse,
+        gates={gate: Gate.of(gates[gate]) for gate in sorted(gates)},
+        states=States.of(course.outputs[course.keep]),
+        spectral_radii=spectral_radii(cell),
+        time_constants=quantiles,
+        norm_by_lag=norms[name].tolist() if name in norms else [],
+        spectrum=None,
+        notes=[excuse] if excuse is not None and not reverse else [],
+    )
+
+
+def _with_spectrum(
+    report: LayerReport,
+    layer: Recurrent[Any],
+    course: Course,
+    points: int,
+    lags: tuple[int, ...],
+    most_units: int,
+) -> LayerReport:
+    plain = dict(report.__dict__)
+    steps = int(course.keep[:, 0].sum())
+    kind: Any = type(course.before)
+    states = kind(*(part[:steps, 0] for part in course.before))  # of the first sequence
+    width = sum(part[0].numel() for part in states)
+    if width > most_units:
+        note = f"no Jacobian: the state has {width} numbers, more than most_units = {most_units}"
+        return LayerReport(**{**plain, "notes": [*report.notes, note]})
+    longest = max((k for k in lags if k <= steps), default=0)
+    spread = sorted({round(i * (steps - 1) / max(points - 1, 1)) for i in range(points)})
+    wanted = sorted({*spread, *range(steps - longest, steps)})
+    try:
+        made = step_jacobians(layer.cell, course.gates_x[wanted, 0], flatten(states)[wanted])
+    except ValueError as error:  # a state that is not of floating numbers alone
+        return LayerReport(**{**plain, "notes": [*report.notes, f"no Jacobian: {error}"]})
+    at = {t: index for index, t in enumerate(wanted)}
+    values = eigenvalues(made[[at[t] for t in spread]]).flatten()
+    used = [k for k in lags if k <= steps]
+    products = [
+        log_singular_values(
+            [made[at[t]].unsqueeze(0) for t in range(steps - k, steps)], count=MOST_SINGULAR
+        )[0].tolist()
+        for k in used
+    ]
+    pairs = [(float(v.real), float(v.imag)) for v in values]
+    return LayerReport(**{**plain, "spectrum": Spectrum(pairs, used, products)})

@@ -1,0 +1,83 @@
+"""All measures of a model's layers from one call, which leaves the model as it was."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cell_cases import Case, each_cell, sequence
+from seqmodels.analysis.describe import courses, describe_layers
+from seqmodels.analysis.gradients import norms_by_lag
+from seqmodels.analysis.steps import Step, flatten
+from seqmodels.cells import LSTMCell, RNNCell
+from seqmodels.layers import Bidirectional, Recurrent, Residual, Stacked
+
+
+def answer(outputs: Tensor) -> Tensor:
+    return outputs.square().sum()
+
+
+@each_cell
+def test_the_course_of_a_layer_is_its_steps(case: Case) -> None:
+    cell, x = case.make(), sequence().transpose(0, 1)
+    lengths = torch.tensor([7, 3, 5, 1])
+    (course,) = courses(Recurrent(cell), x, lengths).values()
+    rows, before = course.rows()
+    assert len(rows) == int(lengths.sum())
+    try:
+        own = Step(cell)
+    except ValueError:
+        return  # a clock in the state
+    after = own.state(own(rows, flatten(before)))
+    torch.testing.assert_close(after[0], course.outputs[course.keep], rtol=1e-10, atol=1e-12)
+
+
+def test_a_reversed_layer_is_followed_as_it_runs() -> None:
+    torch.manual_seed(0)
+    cell, x = RNNCell(3, 4).double(), sequence().transpose(0, 1)
+    lengths = torch.tensor([7, 3, 5, 1])
+    (course,) = courses(Recurrent(cell, reverse=True), x, lengths).values()
+    rows, before = course.rows()
+    expected = torch.tanh(rows + before.h @ cell.weight_hh.T).detach()
+    torch.testing.assert_close(course.outputs[course.keep], expected)
+    torch.testing.assert_close(course.before.h[0], torch.zeros(4, 4).double())
+
+
+def test_a_model_is_measured_and_left_as_it_was() -> None:
+    torch.manual_seed(0)
+    layer = partial(Recurrent, zoneout=0.1)
+    stack = Stacked(3, cell=LSTMCell, hidden_size=6, num_layers=2, dropout=0.5, layer=layer)
+    stack.train()
+    x = torch.randn(4, 12, 3)
+    before = torch.get_rng_state()
+    found = describe_layers(stack, x, loss=answer, spectra=True, lags=(1, 5, 12, 99), points=3)
+    assert torch.get_rng_state().equal(before) and stack.training
+    assert all(p.grad is None for p in stack.parameters())
+    assert all(m.engine_used is not None for m in stack.modules() if isinstance(m, Recurrent))
+    stack.eval()
+    norms = norms_by_lag(stack, x, answer)
+    for name, report in found.items():
+        assert set(report.gates) == set("fgio") and len(report.time_constants) == 5
+        assert report.norm_by_lag == norms[name].tolist() and len(report.norm_by_lag) == 12
+        assert report.spectrum is not None and report.spectrum.lags == [1, 5, 12]
+        assert len(report.spectrum.eigenvalues) == 3 * 12 and report.notes == []
+        assert [len(v) for v in report.spectrum.log_singular_values] == [12] * 3
+        assert json.loads(json.dumps(report.as_dict(), allow_nan=False))["cell"] == "LSTMCell"
+
+
+def test_directions_lengths_and_wide_states_are_said_and_not_failed_upon() -> None:
+    torch.manual_seed(0)
+    model = Residual(Bidirectional(lambda: RNNCell(3, 4)), 3)
+    found = describe_layers(model, torch.randn(2, 5, 3), loss=answer, spectra=True, most_units=3)
+    assert [report.reverse for report in found.values()] == [False, True]
+    ahead, back = found.values()
+    assert len(ahead.norm_by_lag) == 5 and back.norm_by_lag == []
+    assert ahead.spectrum is None and "more than most_units = 3" in ahead.notes[0]
+    only = describe_layers(Recurrent(RNNCell(3, 4), recompute=2), torch.randn(2, 5, 3), loss=answer)
+    assert "no gradient by lag" in next(iter(only.values())).notes[0]
+    with pytest.raises(ValueError, match="no recurrent layer"):
+        describe_layers(nn.Linear(3, 3), torch.randn(2, 5, 3))
