@@ -142,9 +142,7 @@ def courses(
 def _course(
     layer: Recurrent[Any], x: Tensor, state: Any = None, lengths: Tensor | None = None
 ) -> Course:
-    used = layer.engine_used
     _, path, _ = layer.trajectory(x, state, lengths)
-    layer.engine_used = used
     x = x.transpose(0, 1)  # (B, T, I) -> (T, B, I)
     steps, batch = x.shape[:2]
     mask = None if lengths is None else prefix_mask(lengths, x)
@@ -179,8 +177,8 @@ def describe_layers(
 ) -> dict[str, LayerReport]:
     """Gates, states, radii, time constants, gradients by lag, Jacobians of every recurrent layer.
 
-    The model runs in evaluation mode, and is afterwards as it was: no gradient, no random number
-    and no mode has changed.
+    The model runs in evaluation mode on the eager engine, and is afterwards as it was: no gradient,
+    no random number, mode or engine has changed.
 
     Args:
         model: called as model(inputs, state, lengths) -> (outputs, …).
@@ -196,10 +194,14 @@ def describe_layers(
         most_units: layers whose whole state is wider are left out of the spectra, with a note.
     """
     training = model.training
+    layers = recurrent_layers(model)
+    before = [(layer, layer.engine, layer.engine_used) for layer, _ in layers.values()]
     model.eval()
+    for layer, _ in layers.values():
+        # What looks inside a layer is another cell, for which a kernel would be compiled first.
+        layer.engine = "eager"
     try:
         found = courses(model, inputs, lengths, state)
-        layers = recurrent_layers(model)
         norms: dict[str, Tensor] = {}
         excuse = None
         if loss is not None:
@@ -217,6 +219,8 @@ def describe_layers(
         return reports
     finally:
         model.train(training)
+        for layer, engine, used in before:
+            layer.engine, layer.engine_used = engine, used
 
 
 def _report(

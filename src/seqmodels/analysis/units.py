@@ -121,7 +121,7 @@ class Gate:
             mean=float(flat.mean()),
             closed=float((size < CLOSED).float().mean()),
             open=float((size > OPEN).float().mean()),
-            histogram=(counts / counts.sum().clamp(min=1)).tolist(),
+            histogram=[round(c / max(flat.numel(), 1), 6) for c in counts.tolist()],
             low=low,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from seqmodels.data.base import IGNORE, Loader, SequenceBatch, Split
 from seqmodels.data.vocabulary import Vocabulary
@@ -23,6 +23,8 @@ class TokenData(Protocol):
     def vocabulary(self) -> Vocabulary | None: ...
 
     def train_loader(self) -> Loader: ...
+
+    def valid_loader(self) -> Loader | None: ...
 
     def characters_per_token(self, split: Split) -> float:
         """Mean length of a token of this split in characters of the original text."""
@@ -87,6 +89,9 @@ class LanguageModelling(SequenceTask):
             ignore_index=IGNORE,
         )
         return StepResult(loss, (batch.targets != IGNORE).sum(), state)
+
+    def loss_at(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets, ignore_index=IGNORE, reduction="sum")
 
     def metrics(self, stage: Stage, loss: float) -> dict[str, float]:
         bits = loss / math.log(2.0)

@@ -24,6 +24,8 @@ class AnsweredData(Protocol):
 
     def train_loader(self) -> Loader: ...
 
+    def valid_loader(self) -> Loader | None: ...
+
 
 class Prediction(SequenceTask):
     """The mean loss over the steps where an answer is asked for; every sequence stands alone.
@@ -73,6 +75,7 @@ class Prediction(SequenceTask):
             ar=ar,
             tar=tar,
         )
+        self.data = data
         self._tallies: dict[str, Tensor] = {}
 
     @abstractmethod
@@ -95,6 +98,9 @@ class Prediction(SequenceTask):
         if not self.training:
             self._tally(asked, self.right(chosen, targets))
         return StepResult(self.losses(chosen, targets).mean(), count, state)
+
+    def loss_at(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.losses(outputs, targets).sum()
 
     def _tally(self, asked: Tensor, right: Tensor) -> None:
         wrong = asked.clone()  # (B, T)

@@ -123,6 +123,13 @@ class SequenceTask(pl.LightningModule, ABC):
     def step(self, batch: SequenceBatch, state: Any) -> StepResult:
         """Loss of one batch, read from `state` on (None: from the initial state)."""
 
+    def loss_at(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of one step, summed over the batch: outputs (B, O), targets (B) or (B, O).
+
+        What looks at gradients through time differentiates this (`seqmodels.analysis`).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no loss of a single step")
+
     @abstractmethod
     def metrics(self, stage: Stage, loss: float) -> dict[str, float]:
         """What is reported for a mean loss of so many nats; keys without the stage's name."""
