@@ -57,7 +57,8 @@ def test_a_model_is_measured_and_left_as_it_was() -> None:
     found = describe_layers(stack, x, loss=answer, spectra=True, lags=(1, 5, 12, 99), points=3)
     assert torch.get_rng_state().equal(before) and stack.training
     assert all(p.grad is None for p in stack.parameters())
-    assert all(m.engine_used is not None for m in stack.modules() if isinstance(m, Recurrent))
+    layers = [m for m in stack.modules() if isinstance(m, Recurrent)]
+    assert all(m.engine == "auto" and m.engine_used is None for m in layers)
     stack.eval()
     norms = norms_by_lag(stack, x, answer)
     for name, report in found.items():
