@@ -52,6 +52,12 @@ COMMANDS = {
         "generate with a trained run",
         ("seqmodels sample run=DIR length=200 temperature=0.8",),
     ),
+    "analyse": Command(
+        "pictures of what happens inside a trained run's recurrent layers",
+        ("seqmodels analyse run=DIR", "seqmodels analyse run=DIR checkpoint=last steps=500"),
+        "Writes DIR/analysis/: gradient by lag and over training, Jacobian spectra, gates, states, "
+        "clipping, and analysis.json with all the numbers; the pictures go to TensorBoard, too.",
+    ),
     "verify": Command(
         "check any cell: gradients, causality, state, padding, engines, speed",
         (

@@ -97,7 +97,28 @@ class SampleConfig:
     num_threads: int | None = None
 
 
-SCHEMAS = {"schema": Config, "eval_schema": EvalConfig, "sample_schema": SampleConfig}
+@dataclass
+class AnalyseConfig:
+    """What `seqmodels analyse` may be told."""
+
+    run: str = MISSING
+    checkpoint: str = "best"
+    split: str = "valid"
+    sequences: int = 16
+    steps: int = 200
+    spectra: bool = True
+    points: int = 8
+    lags: list[int] = MISSING
+    most_units: int = 512
+    num_threads: int | None = None
+
+
+SCHEMAS = {
+    "schema": Config,
+    "eval_schema": EvalConfig,
+    "sample_schema": SampleConfig,
+    "analyse_schema": AnalyseConfig,
+}
 
 
 DEFAULT_STEPS = 1200
@@ -124,7 +145,7 @@ def root_problems(cfg: DictConfig) -> Iterator[str]:
     kind = OmegaConf.get_type(cfg)
     if kind is Config:
         yield from _train_problems(cfg)
-    elif kind in (EvalConfig, SampleConfig):
+    elif kind in (EvalConfig, SampleConfig, AnalyseConfig):
         yield from unknown(cfg, kind, "")
         yield from one_of(cfg, "checkpoint", ("best", "last"))
         yield from positive(cfg, "", "num_threads", (None,))
@@ -133,6 +154,12 @@ def root_problems(cfg: DictConfig) -> Iterator[str]:
             yield from one_of(cfg, "split", ("train", "valid", "test"))
         yield from positive(cfg, "", "batch_size", (None,))
         yield from one_of(cfg, "accelerator", ACCELERATORS)
+    if kind is AnalyseConfig:
+        yield from one_of(cfg, "split", ("valid", "test", "train"))
+        for name in ("sequences", "steps", "points", "most_units"):
+            yield from positive(cfg, "", name, ())
+        if not cfg.lags or min(cfg.lags) < 1:
+            yield f"lags must be a list of positive integers, got {list(cfg.lags)}"
     if kind is SampleConfig:
         yield from positive(cfg, "", "length", ())
         yield from positive(cfg, "", "num_samples", ())
