@@ -45,6 +45,41 @@ def test_a_run_with_it_is_the_run_without_it(tmp_path: Path) -> None:
     assert found[0]["layers"] != found[-1]["layers"]
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        ("task.omega=0.5", "task.ar=1.0", "task.tar=1.0"),
+        ("clip=step", "clip.max_norm=0.001"),
+        ("clip=auto", "init=forget_bias", "model/cell=lstm"),
+    ],
+    ids=["penalties", "clipped_steps", "quantile"],
+)
+def test_nor_does_it_touch_what_watches_the_training(tmp_path: Path, own: tuple[str, ...]) -> None:
+    text, every = tiny.write_text(tmp_path), ("trainer.log_every_n_steps=1",)
+    measured = "callbacks.analysis.every_n_steps=1"
+    assert tiny.train(text, tmp_path / "with", *own, *every, measured) == 0
+    assert tiny.train(text, tmp_path / "without", *own, *every, "~callbacks.analysis") == 0
+    assert tiny.rows(tmp_path / "with") == tiny.rows(tmp_path / "without")
+    assert len(analysis_rows(tmp_path / "with")) == 7
+
+
+def test_tensorboard_gets_numbers_and_distributions(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    text, run_dir = tiny.write_text(tmp_path), tmp_path / "run"
+    own = ("model/cell=gru", "logger=tensorboard", "callbacks.analysis.every_n_steps=3")
+    assert tiny.train(text, run_dir, *own) == 0
+    board = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"histograms": 0})
+    board.Reload()
+    name = "analysis/backbone.layers.0"
+    shown = board.Histograms(f"{name}/gate_z")
+    assert [event.step for event in shown] == [0, 3, 6]
+    row = analysis_rows(run_dir)[-1]["layers"]["backbone.layers.0"]["gates"]["z"]
+    value = shown[-1].histogram_value
+    assert sum(value.bucket) == pytest.approx(1.0, abs=1e-3) and value.sum == row["mean"]
+    assert [event.step for event in board.Scalars(f"{name}/effective_rank")] == [0, 3, 6]
+
+
 def test_a_resumed_run_writes_each_step_once(tmp_path: Path) -> None:
     text, own = tiny.write_text(tmp_path), ("callbacks.analysis.every_n_steps=1", "scheduler=none")
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -52,10 +52,12 @@ def test_a_model_is_measured_and_left_as_it_was() -> None:
     layer = partial(Recurrent, zoneout=0.1)
     stack = Stacked(3, cell=LSTMCell, hidden_size=6, num_layers=2, dropout=0.5, layer=layer)
     stack.train()
+    frozen = stack.layers[0].eval()
     x = torch.randn(4, 12, 3)
     before = torch.get_rng_state()
     found = describe_layers(stack, x, loss=answer, spectra=True, lags=(1, 5, 12, 99), points=3)
-    assert torch.get_rng_state().equal(before) and stack.training
+    assert torch.get_rng_state().equal(before)
+    assert stack.training and not frozen.training and stack.layers[1].training
     assert all(p.grad is None for p in stack.parameters())
     layers = [m for m in stack.modules() if isinstance(m, Recurrent)]
     assert all(m.engine == "auto" and m.engine_used is None for m in layers)
@@ -80,5 +82,8 @@ def test_directions_lengths_and_wide_states_are_said_and_not_failed_upon() -> No
     assert ahead.spectrum is None and "more than most_units = 3" in ahead.notes[0]
     only = describe_layers(Recurrent(RNNCell(3, 4), recompute=2), torch.randn(2, 5, 3), loss=answer)
     assert "no gradient by lag" in next(iter(only.values())).notes[0]
+    plain = describe_layers(Recurrent(RNNCell(3, 4, nonlinearity="relu")), torch.randn(2, 5, 3))
+    assert [report.gates for report in plain.values()] == [{}]
+    assert next(iter(plain.values())).notes == ["no gates: none was found in the update of RNNCell"]
     with pytest.raises(ValueError, match="no recurrent layer"):
         describe_layers(nn.Linear(3, 3), torch.randn(2, 5, 3))

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cell_cases import Case, each_cell, random_state, sequence
 from seqmodels.analysis.units import (
@@ -27,6 +27,7 @@ from seqmodels.cells import (
     LSTMVariantCell,
     MinLSTMCell,
     RNNCell,
+    SLSTMCell,
 )
 
 
@@ -61,6 +62,37 @@ def test_the_gates_of_a_gru_and_of_a_cell_written_by_hand() -> None:
     assert gates_of(RNNCell(3, 5, nonlinearity="relu").double()) == {}
 
 
+def test_exponential_gates_and_shares_are_found() -> None:
+    torch.manual_seed(0)
+    cell, x = SLSTMCell(3, 5).double(), 3 * sequence(steps=1, batch=64)
+    state = random_state(cell, batch=64)
+    found = gate_activations(cell, cell.project(x)[0], state)
+    a = (cell.project(x)[0] + state.h @ cell.weight_hh.T).detach()
+    i, f = a.chunk(4, dim=1)[:2]
+    kept = torch.where(state.n == 0, -torch.inf, state.m) + nn.functional.logsigmoid(f)
+    most = torch.maximum(kept, i)
+    assert set(found) == set("ifzo")
+    torch.testing.assert_close(found["f"], (kept - most).exp())
+    torch.testing.assert_close(found["i"], (i - most).exp())
+    least = MinLSTMCell(3, 5).double()
+    gates_x = least.project(x)[0]
+    f, i = (g.sigmoid() for g in gates_x.detach().chunk(3, dim=1)[:2])
+    only = gate_activations(least, gates_x, random_state(least, batch=64))
+    assert set(only) == {"f"}
+    torch.testing.assert_close(only["f"], f / (f + i))
+
+
+def test_a_gate_is_found_though_some_of_its_units_are_shut_for_good() -> None:
+    torch.manual_seed(0)
+    cell = LSTMCell(3, 5)
+    with torch.no_grad():
+        assert cell.bias_ih is not None
+        cell.bias_ih[0::5] = 200.0  # the first unit of every gate; its slope is 0 in float32
+    x = sequence(steps=1, batch=6).float()
+    found = gate_activations(cell, cell.project(x)[0], cell.initial_state(6, x))
+    assert set(found) == set("ifgo") and bool((found["f"][:, 0] == 1).all())
+
+
 @each_cell
 def test_gates_lie_where_gates_lie(case: Case) -> None:
     found = gates_of(case.make())
@@ -89,6 +121,10 @@ def test_time_constants_from_bias_leak_and_linear_coefficient() -> None:
     torch.testing.assert_close(
         time_constants(spread, {}), torch.tensor([2.0, 10.0, 50.0]).double(), rtol=1e-5, atol=0
     )
+    chosen = LeakyCell(2, 3, tau=5.0, time="input")
+    assert time_constants(chosen, {}) is None
+    rest = time_constants(chosen, {}, chosen.project(torch.zeros(1, 4, 2))[0])
+    torch.testing.assert_close(rest, torch.full((3,), 5.0))
     assert time_constants(RNNCell(2, 3), {}) is None
     lru = LRUCell(2, 4)
     modulus = time_constants(lru, {}, lru.project(torch.randn(1, 5, 2))[0])

@@ -193,7 +193,7 @@ def describe_layers(
         lags: of the products; those longer than the first sequence are left out.
         most_units: layers whose whole state is wider are left out of the spectra, with a note.
     """
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     layers = recurrent_layers(model)
     before = [(layer, layer.engine, layer.engine_used) for layer, _ in layers.values()]
     model.eval()
@@ -218,7 +218,8 @@ def describe_layers(
                 )
         return reports
     finally:
-        model.train(training)
+        for module, training in modes:  # some may be in evaluation for good
+            module.training = training
         for layer, engine, used in before:
             layer.engine, layer.engine_used = engine, used
 
@@ -234,6 +235,9 @@ def _report(
     cell = layer.cell
     gates_x, before = course.rows()
     gates = gate_activations(cell, gates_x, before)
+    notes = [excuse] if excuse is not None and not reverse else []
+    if not gates:
+        notes.append(f"no gates: none was found in the update of {type(cell).__name__}")
     with torch.no_grad():
         constants = time_constants(cell, gates, gates_x)
     quantiles: list[float] = []
@@ -250,7 +254,7 @@ def _report(
         time_constants=quantiles,
         norm_by_lag=norms[name].tolist() if name in norms else [],
         spectrum=None,
-        notes=[excuse] if excuse is not None and not reverse else [],
+        notes=notes,
     )
 
 

@@ -18,11 +18,11 @@ from seqmodels.cells.wrapper import read
 CLOSED, OPEN = 0.1, 0.9  # a sigmoid below or above these counts as saturated
 SATURATED = 0.9  # of a unit that tanh bounds, |h|
 
-_SIGMOID = "sigmoid"
+_SQUASHES = ("sigmoid", "tanh", "exp")
 
 
 class _Squashes(TorchFunctionMode):
-    """Remembers every sigmoid and tanh that is taken while it is on."""
+    """Remembers every sigmoid, tanh and exponential that is taken while it is on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class _Squashes(TorchFunctionMode):
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         name = (resolve_name(func) or "").rpartition(".")[2].rstrip("_")
-        if name in (_SIGMOID, "tanh") and isinstance(out, Tensor):
+        if name in _SQUASHES and isinstance(out, Tensor):
             self.taken.append((name, out))
         return out
 
@@ -42,9 +42,11 @@ def gate_activations(cell: Cell[Any], gates_x: Tensor, state: Any) -> dict[str, 
     """The values of a cell's gates, for many rows at once.
 
     No cell has to tell its gates: the update is run, and every sigmoid and tanh in it is a gate or
-    a candidate. Its name is the one of `cell.gates` whose block of gates_x it depends on and no
-    other gate does alone; what depends on none of its own (the tanh of an LSTM's output) is left.
-    Exponential gates (`slstm`) are not among them.
+    a candidate, and so is an exponential that rises with its gate and never leaves [0, 1]. Its name
+    is the one of `cell.gates` whose block of gates_x it depends on and no other gate does alone;
+    what depends on none of its own (the tanh of an LSTM's output) is left. Where the gate that
+    remembers has no such function, it is the coefficient of the linear recurrence, if that lies in
+    [0, 1].
 
     Args:
         cell: any cell.
@@ -52,8 +54,9 @@ def gate_activations(cell: Cell[Any], gates_x: Tensor, state: Any) -> dict[str, 
         state: the state before each of them, fields (R, ·).
 
     Returns:
-        By name, (R, H). Empty for a cell that has no sigmoid and no tanh. Of a gate "z" of torch's
-        GRU the value is torch's own: what is retained.
+        By name, (R, H). Empty for a cell without any. As the update uses them: of torch's GRU z is
+        what is retained; of `slstm` f and i are divided by the larger of what is retained and
+        written; of `min_lstm` f is its share f / (f + i), and i is not told apart.
     """
     names, width = cell.gates, cell.hidden_size
     with torch.enable_grad():
@@ -64,32 +67,44 @@ def gate_activations(cell: Cell[Any], gates_x: Tensor, state: Any) -> dict[str, 
             for stage in cell.prepare():
                 gates_h = stage.operator.apply(read(stage.reads, new))
                 new = stage.update(leaf, gates_h, new, *stage.params)
-        reliance = [_reliance(out, leaf, max(len(names), 1), width) for _, out in squashes.taken]
+        taken = [(kind, out) for kind, out in squashes.taken if kind != "exp" or _share(out)]
+        reliance = [_reliance(*one, leaf, max(len(names), 1), width) for one in taken]
     single = {next(iter(r)) for r in reliance if len(r) == 1}
     found: dict[str, Tensor] = {}
-    for (kind, out), own in zip(squashes.taken, reliance, strict=True):
+    for (kind, out), own in zip(taken, reliance, strict=True):
         left = own if len(own) == 1 else {k: v for k, v in own.items() if k not in single}
         # Such as sigmoid(a_f − a_i), which is f's: what opens it, not what closes it.
         rising = [k for k, v in left.items() if v > 0]
-        if len(left) == 1 or len(rising) == 1:
+        if len(rising) == 1 or (len(left) == 1 and kind != "exp"):
             index = rising[0] if len(rising) == 1 else next(iter(left))
             name = names[index] if names else f"{kind}{index}"
             found.setdefault(name, out.detach())
+    memory = cell.memory_gate
+    if memory is not None and memory not in found:
+        linear = cell.linear(gates_x.detach().unsqueeze(0))
+        if linear and len(linear[0].a) == 1 and _share(linear[0].a[0]):
+            found[memory] = linear[0].a[0].detach()[0].expand(len(gates_x), width)
     return found
 
 
-def _reliance(out: Tensor, leaf: Tensor, count: int, width: int) -> dict[int, float]:
+def _share(values: Tensor) -> bool:
+    return bool((values >= 0).all()) and bool((values <= 1).all())
+
+
+def _reliance(kind: str, out: Tensor, leaf: Tensor, count: int, width: int) -> dict[int, float]:
     """By the number of each block of gates_x that a unit's value depends on: how, at its own unit.
 
     A block that moves it by less than a fifth of the strongest is left out: layer normalisation
     over all gates makes each depend a little on every other.
     """
-    if not out.requires_grad or out.shape[-1] != width:
+    if not out.requires_grad or out.shape != (len(leaf), width):
         return {}
-    (grad,) = torch.autograd.grad(out[:, 0].sum(), leaf, retain_graph=True, allow_unused=True)
+    slope = 1 - out.square() if kind == "tanh" else out * (1 - out)
+    unit = int(slope.detach().mean(0).argmax())  # one that is shut for good depends on nothing
+    (grad,) = torch.autograd.grad(out[:, unit].sum(), leaf, retain_graph=True, allow_unused=True)
     if grad is None:
         return {}
-    own = grad[:, : count * width : width].mean(0)  # (count): of the first unit of each block
+    own = grad[:, unit : count * width : width].mean(0)  # (count): at that unit of each block
     most = float(own.abs().max())
     return {k: v for k, v in enumerate(own.tolist()) if abs(v) > 0.2 * most}
 
@@ -131,9 +146,10 @@ def time_constants(
 ) -> Tensor | None:
     """Of each unit, in steps (H); None where the cell has none that could be told.
 
-    Of a leaky unit τ itself. Of others −1 / log(a), after which e⁻¹ of what was held is left, where
-    a is the mean over rows of the modulus of a linear recurrence's coefficient (`Cell.linear`), or
-    else of the memory gate. Infinite where nothing is forgotten.
+    Of a leaky unit τ itself, or one over its mean rate 1/τ where the input chooses. Of others
+    −1 / log(a), after which e⁻¹ of what was held is left, where a is the mean over rows of the
+    modulus of a linear recurrence's coefficient (`Cell.linear`), or else of the memory gate.
+    Infinite where nothing is forgotten.
 
     Args:
         cell: any cell.
@@ -142,6 +158,8 @@ def time_constants(
     """
     if (rate := leak_rate(cell)) is not None:
         return 1 / rate
+    if isinstance(cell, LeakyCell):  # the input chooses
+        return None if gates_x is None else 1 / gates_x.detach()[:, cell.hidden_size :].mean(0)
     linear = None if gates_x is None else cell.linear(gates_x.detach().unsqueeze(0))
     if linear:
         parts = [part.detach().double() for part in linear[0].a]

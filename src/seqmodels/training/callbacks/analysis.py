@@ -23,9 +23,9 @@ class LayerAnalysis(pl.Callback):
     """Measures every recurrent layer on the same sequences again and again as training goes on.
 
     Gradient norm by lag of one loss term, gates, use of the units, time constants, spectral radii
-    (`seqmodels.analysis.describe`): one row for each time in `analysis.jsonl`, the key numbers on
-    TensorBoard. It draws no random number and leaves model and gradients alone: losses are those of
-    a run without it, bit for bit.
+    (`seqmodels.analysis.describe`): one row for each time in `analysis.jsonl`; the key numbers and
+    the distributions of the gates on TensorBoard. It draws no random number and leaves model and
+    gradients alone: losses are those of a run without it, bit for bit.
 
     Args:
         every_n_steps: distance of two measurements; also before the first step and after the last.
@@ -112,10 +112,30 @@ class LayerAnalysis(pl.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoard):
                 logger.log_metrics(key_numbers(layers), step)
+                _histograms(logger, layers, step)
 
     def _give_up(self, error: Exception) -> None:
         self._piece = None
         print(f"seqmodels: no analysis of the layers: {error}", file=sys.stderr)
+
+
+def _histograms(board: TensorBoard, layers: dict[str, LayerReport], step: int) -> None:
+    """The gates of every layer on TensorBoard's HISTOGRAMS page, in the bins of the report."""
+    for name, report in layers.items():
+        for gate, found in report.gates.items():
+            width = (1.0 - found.low) / len(found.histogram)
+            middles = [found.low + (i + 0.5) * width for i in range(len(found.histogram))]
+            board.experiment.add_histogram_raw(
+                f"analysis/{name or 'layer'}/gate_{gate}",
+                min=found.low,
+                max=1.0,
+                num=1,  # shares, not counts
+                sum=found.mean,
+                sum_squares=sum(s * m * m for s, m in zip(found.histogram, middles, strict=True)),
+                bucket_limits=[found.low + (i + 1) * width for i in range(len(found.histogram))],
+                bucket_counts=found.histogram,
+                global_step=step,
+            )
 
 
 def _answer_loss(task: SequenceTask, piece: Piece, outputs: Any) -> Any:
