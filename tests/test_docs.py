@@ -59,6 +59,14 @@ def test_the_python_of_the_layers_page_runs() -> None:
     assert names["y"].shape == (3, 4, 20)  # type: ignore[attr-defined]
 
 
+def test_the_python_of_the_page_on_gradients_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs/gradients.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)
+    assert "k = 20: 0.0° off, 1.00 of the length" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("page", "name", "more"),
     # A name each: Python and the checker read a module once.
