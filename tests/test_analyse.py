@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,17 @@ import torch
 from PIL import Image
 
 import tiny
-from seqmodels.analysis.gradients import norms_by_lag
+from seqmodels.analysis.describe import describe_layers
+from seqmodels.analysis.gradients import norms_by_lag, recurrent_layers
 from seqmodels.analysis.piece import cut_piece
 from seqmodels.cli import main
 from seqmodels.commands import building
+from seqmodels.commands.analyse_subject import read_rows
+from seqmodels.data.base import IGNORE, SequenceBatch
+from seqmodels.data.synthetic import SyntheticData
+from seqmodels.errors import UserError
+
+SMALL = ["sequences=2", "steps=12", "lags=[1,5]", "points=3"]
 
 
 def analysed(run_dir: Path) -> dict[str, Any]:
@@ -24,56 +34,24 @@ def analysed(run_dir: Path) -> dict[str, Any]:
     return content
 
 
+def names_of(run_dir: Path) -> set[str]:
+    return {path.stem for path in (run_dir / "analysis").glob("*.png")}
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model."""
     folder = tmp_path_factory.mktemp("analyse")
     run_dir = folder / "run"
-    options = ("model/cell=lstm", "model.layers.num_layers=2", "logger=tensorboard")
+    options = ("model/cell=gru", "logger=tensorboard")
     assert tiny.train(tiny.write_text(folder), run_dir, *options) == 0
     return run_dir
 
 
-def test_pictures_and_numbers(trained: Path, capsys: Any) -> None:
-    before = len(list((trained / "tensorboard").iterdir()))
-    arguments = ["analyse", f"run={trained}", "sequences=2", "steps=12", "lags=[1,5]", "points=3"]
-    assert main(arguments) == 0
-    out = capsys.readouterr().out
-    names = sorted(path.stem for path in (trained / "analysis").glob("*.png"))
-    assert names == [
-        "clipping", "gates", "gradient_by_lag", "gradient_over_training", "jacobian_spectra",
-        "states",
-    ]  # fmt: skip
-    for name in names:
-        assert f"{name}.png" in out
-        pixels = np.asarray(Image.open(trained / "analysis" / f"{name}.png").convert("L"))
-        assert pixels.shape[0] > 200 and pixels.std() > 5
-    found = analysed(trained)
-    assert (found["sequences"], found["steps"], found["loss_at_step"]) == (2, 12, 11)
-    _, data, model, _ = building.load_run(trained, "best", lambda c: c)
-    loader = data.valid_loader()
-    assert loader is not None
-    piece = cut_piece(next(iter(loader)), sequences=2, steps=12)
-
-    def term(outputs: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(outputs, piece.targets, reduction="sum")
-
-    norms = norms_by_lag(model.eval(), piece.inputs, term, step=11)
-    for name, layer in found["layers"].items():
-        torch.testing.assert_close(
-            torch.tensor(layer["norm_by_lag"]).double(), norms[name], rtol=1e-3, atol=1e-9
-        )
-        assert layer["spectrum"]["lags"] == [1, 5]
-        assert len(layer["spectrum"]["eigenvalues"]) == 3 * 16
-    assert len(list((trained / "tensorboard").iterdir())) == before + 1
-    (trained / "analysis" / "old.png").write_bytes(b"")
-    assert main([*arguments, "spectra=false"]) == 0
-    assert "(replaced)" in capsys.readouterr().out
-    assert not (trained / "analysis" / "jacobian_spectra.png").exists()
-    assert analysed(trained)["layers"]["backbone.layers.0"]["spectrum"] is None
-
-
-def test_a_bidirectional_run_of_answers(tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
+@pytest.fixture(scope="module")
+def answering(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both directions, one answer a sequence, no analysis while it trained, no TensorBoard."""
+    run_dir = tmp_path_factory.mktemp("analyse") / "run"
     wanted = [
         *("model=prediction", "data=temporal_order", "task=classification", "data.length=12"),
         *("data.batches=4", "data.batch_size=4", "data.valid_sequences=8", "model/cell=rnn"),
@@ -82,29 +60,190 @@ def test_a_bidirectional_run_of_answers(tmp_path: Path) -> None:
         *("~callbacks.curves", "~callbacks.analysis", f"run_dir={run_dir}"),
     ]
     assert main(["train", *wanted]) == 0
-    assert main(["analyse", f"run={run_dir}", "checkpoint=last", "lags=[1,3]"]) == 0
-    names = {path.stem for path in (run_dir / "analysis").glob("*.png")}
-    assert "gradient_over_training" not in names and "gradient_by_lag" in names
-    assert not (run_dir / "tensorboard").exists()
-    layers = analysed(run_dir)["layers"].values()
-    assert [bool(layer["norm_by_lag"]) for layer in layers] == [True, False]
+    return run_dir
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes seconds: a grey picture stands for each."""
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4), 128).save(buffer, format="png")
+    monkeypatch.setattr("seqmodels.commands.analyse._png", lambda figure: buffer.getvalue())
+
+
+def test_pictures_and_numbers(trained: Path, capsys: Any) -> None:
+    before = len(list((trained / "tensorboard").iterdir()))
+    assert main(["analyse", f"run={trained}", *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert "2 sequences of 12 steps, loss of step 12" in out and "replaces" not in out
+    found = analysed(trained)
+    assert set(found["pictures"]) == names_of(trained) == {
+        "clipping", "gates", "gradient_by_lag", "gradient_over_training", "jacobian_spectra",
+        "states",
+    }  # fmt: skip
+    for name in found["pictures"]:
+        assert f"{name}.png" in out
+        pixels = np.asarray(Image.open(trained / "analysis" / f"{name}.png").convert("L"))
+        assert pixels.shape[0] > 200 and pixels.std() > 5
+    assert len(list((trained / "tensorboard").iterdir())) == before + 1
+    assert (found["sequences"], found["steps"], found["loss_at_step"]) == (2, 12, 11)
+    # The numbers are those of the functions that measure.
+    _, data, model, _ = building.load_run(trained, "best", lambda c: c)
+    loader = data.valid_loader()
+    assert loader is not None
+    piece = cut_piece(next(iter(loader)), sequences=2, steps=12)
+
+    def term(outputs: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(outputs, piece.targets, reduction="sum")
+
+    reports = describe_layers(
+        model, piece.inputs, loss=term, step=11, spectra=True, points=3, lags=(1, 5)
+    )
+    as_read = {name: json.loads(json.dumps(r.as_dict())) for name, r in reports.items()}
+    assert found["layers"] == as_read
+    spectrum = found["layers"]["backbone.layers.0"]["spectrum"]
+    assert spectrum["times"] == [0, 6, 11] and len(spectrum["eigenvalues"]) == 3 * 8
+    # As training went on, from what the run has written.
+    over = found["gradient_over_training"]
+    rows = read_rows(trained / "analysis.jsonl")
+    assert over["source"] == "analysis.jsonl" and over["steps"] == [r["step"] for r in rows]
+    assert over["norm_by_lag"]["backbone.layers.0"] == [
+        row["layers"]["backbone.layers.0"]["norm_by_lag"] for row in rows
+    ]
+
+
+def test_what_an_earlier_call_left_is_replaced_and_said(
+    trained: Path, capsys: Any, undrawn: None
+) -> None:
+    assert main(["analyse", f"run={trained}", *SMALL]) == 0
+    foreign = trained / "analysis" / "mine.png"
+    foreign.write_bytes(b"not ours")
+    capsys.readouterr()
+    assert main(["analyse", f"run={trained}", *SMALL, "spectra=false"]) == 0
+    out = capsys.readouterr().out
+    assert "replaces the analysis of 20" in out and "removed jacobian_spectra.png" in out
+    assert foreign.read_bytes() == b"not ours"
+    assert "jacobian_spectra" not in names_of(trained)
+    assert analysed(trained)["layers"]["backbone.layers.0"]["spectrum"] is None
+
+
+def test_checkpoints_tell_of_the_training_where_nothing_was_written(
+    answering: Path, capsys: Any, undrawn: None
+) -> None:
+    assert main(["analyse", f"run={answering}", "lags=[1,3]", "checkpoint=last"]) == 0
+    assert "this run has not written for it" in capsys.readouterr().out
+    assert not (answering / "tensorboard").exists()
+    found = analysed(answering)
+    layers = found["layers"]
+    assert [layer["reverse"] for layer in layers.values()] == [False, True]
+    assert [bool(layer["norm_by_lag"]) for layer in layers.values()] == [True, False]
+    over = found["gradient_over_training"]
+    assert (over["source"], over["steps"]) == ("checkpoints", [0, 2])
+    (name,) = over["norm_by_lag"]
+    assert over["norm_by_lag"][name][1] == layers[name]["norm_by_lag"]
+    # Step 0 are the first weights, which the seed tells.
+    cfg, data, _, _ = building.load_run(answering, "last", lambda c: c)
+    first = building.build_model(cfg, data).eval()
+    for layer, _ in recurrent_layers(first).values():
+        layer.engine = "eager"
+    loader = data.valid_loader()
+    assert loader is not None
+    piece = cut_piece(next(iter(loader)), sequences=16, steps=200)
+    term = partial(torch.nn.functional.cross_entropy, target=piece.targets, reduction="sum")
+    norms = norms_by_lag(first, piece.inputs, term, step=piece.step)[name]
+    torch.testing.assert_close(torch.tensor(over["norm_by_lag"][name][0]).double(), norms)
+
+
+def test_a_run_without_a_best_checkpoint(
+    answering: Path, tmp_path: Path, capsys: Any, undrawn: None
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(answering, run_dir)
+    (run_dir / "checkpoints" / "best.ckpt").unlink()
+    assert main(["analyse", f"run={run_dir}", "spectra=false", "sequences=1"]) == 0
+    assert "last checkpoint (step 2)" in capsys.readouterr().out
+    assert main(["analyse", f"run={run_dir}", "checkpoint=best"]) == 2
+    shutil.rmtree(run_dir / "checkpoints")
+    capsys.readouterr()
+    assert main(["analyse", f"run={run_dir}"]) == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
+
+
+def test_batches_with_lengths(
+    answering: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(answering, run_dir)
+    lengths = torch.tensor([9, 5, 9])
+    targets = torch.full((3, 9), IGNORE)
+    targets[torch.arange(3), lengths - 1] = torch.tensor([0, 1, 2])
+    batch = SequenceBatch(torch.randint(0, 4, (3, 9)), targets, lengths)
+    monkeypatch.setattr(SyntheticData, "valid_loader", lambda self: [batch])
+    assert main(["analyse", f"run={run_dir}", "spectra=false"]) == 0
+    found = analysed(run_dir)
+    assert (found["sequences"], found["steps"], found["loss_at_step"]) == (2, 9, 8)
+
+
+def test_weights_that_are_no_numbers_and_models_without_recurrence(
+    answering: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(answering, run_dir)
+    path = run_dir / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    name = next(n for n in content["state_dict"] if n.endswith("weight_hh"))
+    content["state_dict"][name][0, 0] = torch.nan
+    torch.save(content, path)
+    assert main(["analyse", f"run={run_dir}", "checkpoint=last"]) == 2
+    error = capsys.readouterr().err
+    assert "weight_hh holds NaN" in error and "checkpoint=best" in error
+
+    def linear(model: Any) -> dict[str, Any]:
+        return {}
+
+    monkeypatch.setattr("seqmodels.commands.analyse_subject.recurrent_layers", linear)
+    assert main(["analyse", f"run={run_dir}"]) == 2
+    assert "no recurrent layer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["run=nowhere"], "nowhere"),
-        ([], "run"),
-        (["run={run}", "split=valdi"], "valid"),
-        (["run={run}", "sequences=0"], "sequences"),
+        (["run=nowhere"], "there is no such directory"),
+        (["run={run}/checkpoints"], "holds no run.json"),
+        ([], "run is missing"),
+        (["run={run}", "split=valdi"], "did you mean 'valid'"),
+        (["run={run}", "split=test"], "has no test split"),
+        (["run={run}", "sequences=0"], "sequences: expected at least 1"),
         (["run={run}", "lags=[0]"], "lags must be a list of positive integers"),
-        (["run={run}", "checkpoint=newest"], "best"),
-        (["run={run}", "stepz=3"], "steps"),
+        (["run={run}", "checkpoint=newest"], "expected one of 'best', 'last'"),
+        (["run={run}", "stepz=3"], "did you mean 'steps'"),
     ],
 )
 def test_mistakes_are_said_in_a_line(
-    trained: Path, capsys: Any, words: list[str], said: str
+    trained: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
 ) -> None:
+    monkeypatch.setattr("seqmodels.data.text.TextData.test_loader", lambda self: None)
     assert main(["analyse", *(word.format(run=trained) for word in words)]) == 2
     error = capsys.readouterr().err
-    assert said in error and "Traceback" not in error
+    assert said in error and error.count("\n") == 1
+
+
+def test_a_place_that_cannot_be_written(
+    answering: Path, tmp_path: Path, capsys: Any, undrawn: None
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(answering, run_dir, ignore=shutil.ignore_patterns("analysis"))
+    (run_dir / "analysis").write_text("a file")
+    assert main(["analyse", f"run={run_dir}", "spectra=false", "sequences=1"]) == 2
+    assert f"{run_dir}/analysis: File exists" in capsys.readouterr().err
+
+
+def test_logs_of_a_killed_run(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert read_rows(path) == []
+    path.write_text('{"step": 1}\n{"step": 2, "lo')
+    assert read_rows(path) == [{"step": 1}]
+    path.write_text('{"step": 1\n{"step": 2}\n')
+    with pytest.raises(UserError, match="line 1"):
+        read_rows(path)

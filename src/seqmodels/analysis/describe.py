@@ -47,12 +47,14 @@ class Spectrum:
     """Jacobians of the whole state along one sequence.
 
     Attributes:
-        eigenvalues: of single steps, from steps spread evenly over the sequence: (real, imaginary).
+        times: of the single steps whose eigenvalues were taken, spread evenly over the sequence.
+        eigenvalues: theirs, (real, imaginary), equally many for each, in the order of `times`.
         lags: k.
         log_singular_values: of the product over the last k steps, descending, one list for each k;
             the largest 64.
     """
 
+    times: list[int]
     eigenvalues: list[tuple[float, float]]
     lags: list[int]
     log_singular_values: list[list[float]]
@@ -192,6 +194,9 @@ def describe_layers(
         points: single steps whose eigenvalues are taken, along the first sequence.
         lags: of the products; those longer than the first sequence are left out.
         most_units: layers whose whole state is wider are left out of the spectra, with a note.
+
+    Raises:
+        ValueError: there is no recurrent layer, or the states are not finite.
     """
     modes = [(module, module.training) for module in model.modules()]
     layers = recurrent_layers(model)
@@ -234,6 +239,8 @@ def _report(
 ) -> LayerReport:
     cell = layer.cell
     gates_x, before = course.rows()
+    if not all(bool(part.isfinite().all()) for part in (*before, course.outputs[course.keep])):
+        raise ValueError(f"the states of {name or 'the layer'} hold NaN or infinite numbers")
     gates = gate_activations(cell, gates_x, before)
     notes = [excuse] if excuse is not None and not reverse else []
     if not gates:
@@ -291,4 +298,4 @@ def _with_spectrum(
         for k in used
     ]
     pairs = [(float(v.real), float(v.imag)) for v in values]
-    return LayerReport(**{**plain, "spectrum": Spectrum(pairs, used, products)})
+    return LayerReport(**{**plain, "spectrum": Spectrum(spread, pairs, used, products)})

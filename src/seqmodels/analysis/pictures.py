@@ -14,10 +14,12 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from seqmodels.analysis.describe import LayerReport
+from seqmodels.analysis.describe import LayerReport, Spectrum
+from seqmodels.analysis.units import CLOSED, OPEN
 
 LEAST = 1e-20  # below this a gradient is drawn as nothing
 SPAN = 1e10  # the colours of a heat map reach so far below its largest value
+NORM = r"$\|\partial L_t / \partial s_{t-k}\|$"
 
 
 def colour(index: int) -> Any:
@@ -48,11 +50,11 @@ def gradient_by_lag(layers: dict[str, LayerReport]) -> Figure | None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     for index, (name, norms) in enumerate(shown.items()):
-        values = [v if v > LEAST else math.nan for v in norms]
+        values = [v if math.isfinite(v) and v > LEAST else math.nan for v in norms]
         axis.plot(values, color=colour(index), label=short(name))
     axis.set_yscale("log")
     axis.set_xlabel("lag k: steps before the one whose loss is differentiated")
-    axis.set_ylabel(r"$\|\partial L_t / \partial s_{t-k}\|$")
+    axis.set_ylabel(NORM)
     axis.set_title("how much of one loss's gradient is left, so many steps before it")
     axis.grid(alpha=0.3)
     axis.legend()
@@ -60,39 +62,48 @@ def gradient_by_lag(layers: dict[str, LayerReport]) -> Figure | None:
 
 
 def gradient_over_training(rows: list[dict[str, Any]]) -> Figure | None:
-    """A heat map a layer, lag over training steps; rows as in analysis.jsonl.
+    """A heat map a layer, lag over training steps, with one scale of colours; black is vanished.
+
+    Args:
+        rows: as in analysis.jsonl, by step.
 
     None where fewer than two rows hold gradients.
     """
-    names = [n for n, r in rows[-1]["layers"].items() if r["norm_by_lag"]] if rows else []
-    kept = [row for row in rows if names and all(n in row["layers"] for n in names)]
-    if not names or len(kept) < 2:
+    names, kept = norms_over_training(rows)
+    if not names:
         return None
     figure, axes = _panels(len(names))
     steps = [row["step"] for row in kept]
     edges = [steps[0], *[(a + b) / 2 for a, b in itertools.pairwise(steps)], steps[-1]]
-    for name, axis in zip(names, axes, strict=True):
-        table = np.array([row["layers"][name]["norm_by_lag"] for row in kept], dtype=float).T
-        most = float(np.nan_to_num(table).max())
-        if most <= 0.0:
-            axis.text(0.5, 0.5, "no gradient", ha="center", transform=axis.transAxes)
-            continue
-        least = max(most / SPAN, LEAST)
-        scale = LogNorm(least, most)
-        lags = np.arange(len(table) + 1) - 0.5
+    tables = []
+    for name in names:
+        columns = [row["layers"][name]["norm_by_lag"] for row in kept]
+        lags = min(map(len, columns))  # a resumed run may look at shorter sequences
+        tables.append(np.nan_to_num(np.array([c[:lags] for c in columns], dtype=float).T))
+    most = max(float(table.max()) for table in tables)
+    scale = LogNorm(max(most / SPAN, LEAST), max(most, 10 * LEAST), clip=True)
+    for name, table, axis in zip(names, tables, axes, strict=True):
         mesh = axis.pcolormesh(
-            edges,
-            lags,
-            np.maximum(np.nan_to_num(table), least),
-            norm=scale,
-            cmap="magma",
-            shading="flat",
-        )
+            edges, np.arange(len(table) + 1) - 0.5, np.maximum(table, LEAST),
+            norm=scale, cmap="magma", shading="flat",
+        )  # fmt: skip
         axis.set_title(short(name))
         axis.set_xlabel("training step")
         axis.set_ylabel("lag k")
-        figure.colorbar(mesh, ax=axis, label=r"$\|\partial L_t/\partial s_{t-k}\|$")
+    figure.colorbar(mesh, ax=axes, label=NORM, extend="min")
     return figure
+
+
+def norms_over_training(
+    rows: list[dict[str, Any]],
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Layers that have a gradient by lag, and the rows that tell it of all of them.
+
+    Neither where fewer than two rows do: there is nothing to compare.
+    """
+    names = [n for n, r in rows[-1]["layers"].items() if r["norm_by_lag"]] if rows else []
+    kept = [r for r in rows if all(r["layers"].get(n, {}).get("norm_by_lag") for n in names)]
+    return (names, kept) if names and len(kept) > 1 else ([], [])
 
 
 def jacobian_spectra(layers: dict[str, LayerReport]) -> Figure | None:
@@ -100,89 +111,118 @@ def jacobian_spectra(layers: dict[str, LayerReport]) -> Figure | None:
     shown = {n: r.spectrum for n, r in layers.items() if r.spectrum is not None}
     if not shown:
         return None
-    figure = Figure(figsize=(9.5, 4.0 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(9.5, 3.8 * len(shown)), layout="constrained")
     grid = figure.subplots(len(shown), 2, squeeze=False)
     for (left, right), (name, spectrum) in zip(grid, shown.items(), strict=True):
         assert spectrum is not None
-        values = np.array(spectrum.eigenvalues)
-        turn = np.linspace(0, 2 * np.pi, 200)
-        left.plot(np.cos(turn), np.sin(turn), color="gray", lw=1)
-        left.plot(values[:, 0], values[:, 1], ".", ms=3, alpha=0.5, color=colour(0))
-        reach = 1.1 * max(1.0, float(np.abs(values).max()))
-        left.set_xlim(-reach, reach)
-        left.set_ylim(-reach, reach)
-        left.set_aspect("equal")
-        left.set_title(f"{short(name)}: eigenvalues of one step")
-        left.set_xlabel("real")
-        left.set_ylabel("imaginary")
+        _unit_circle(left, spectrum)
+        left.set_title(f"{short(name)}: eigenvalues of single steps")
         logs = np.array(spectrum.log_singular_values) / math.log(10)  # (K, C)
-        for share, label in ((0.0, "largest"), (0.1, "top tenth"), (0.5, "median")):
-            at = min(int(share * logs.shape[1]), logs.shape[1] - 1)
-            line = np.where(np.isfinite(logs[:, at]), logs[:, at], np.nan)
-            right.plot(spectrum.lags, line, "o-", ms=3, label=label)
+        for index, (share, label) in enumerate(
+            ((0.0, "largest"), (0.1, "top tenth"), (0.5, "median"))
+        ):
+            if logs.size:
+                at = min(int(share * logs.shape[1]), logs.shape[1] - 1)
+                line = np.where(np.isfinite(logs[:, at]), logs[:, at], np.nan)
+                right.plot(spectrum.lags, line, "o-", ms=3, label=label, color=colour(index))
         right.axhline(0, color="gray", lw=1)
-        right.set_title(f"{short(name)}: singular values of the product")
+        right.set_title(f"{short(name)}: singular values over k steps")
         right.set_xlabel("steps k")
-        right.set_ylabel(r"$\log_{10} \sigma(J_k \cdots J_1)$")
+        right.set_ylabel(r"$\log_{10}\, \sigma(J_t \cdots J_{t-k+1})$")
         right.grid(alpha=0.3)
-        right.legend()
+        if logs.size:
+            right.legend()
     return figure
+
+
+def _unit_circle(axis: Axes, spectrum: Spectrum) -> None:
+    values = np.array(spectrum.eigenvalues)  # (P·N, 2)
+    times = np.repeat(spectrum.times, len(values) // len(spectrum.times))
+    turn = np.linspace(0, 2 * np.pi, 200)
+    axis.plot(np.cos(turn), np.sin(turn), color="gray", lw=1)
+    dots = axis.scatter(values[:, 0], values[:, 1], c=times, s=5, alpha=0.7, cmap="viridis")
+    reach = 1.1 * max(1.0, float(np.abs(values).max()))
+    axis.set_xlim(-reach, reach)
+    axis.set_ylim(-reach, reach)
+    axis.set_aspect("equal")
+    axis.set_xlabel("real")
+    axis.set_ylabel("imaginary")
+    axis.figure.colorbar(dots, ax=axis, label="at step")
 
 
 def gate_histograms(layers: dict[str, LayerReport]) -> Figure | None:
-    """The distribution of every gate's values, a panel a layer; None where there are no gates."""
+    """Each gate's values, a row a layer, what counts as saturated shaded; None without gates."""
     shown = {n: r.gates for n, r in layers.items() if r.gates}
     if not shown:
         return None
-    figure, axes = _panels(len(shown))
-    for axis, (name, gates) in zip(axes, shown.items(), strict=True):
-        for index, (gate, found) in enumerate(gates.items()):
+    most = max(map(len, shown.values()))
+    figure = Figure(figsize=(max(2.5 * most, 4.0), 2.1 * len(shown)), layout="constrained")
+    grid = figure.subplots(len(shown), most, squeeze=False)
+    for axes, (name, gates) in zip(grid, shown.items(), strict=True):
+        for spare in axes[len(gates) :]:
+            spare.set_visible(False)
+        for index, (axis, (gate, found)) in enumerate(zip(axes, gates.items(), strict=False)):
             edges = np.linspace(found.low, 1.0, len(found.histogram) + 1)
-            density = np.array(found.histogram) / (edges[1] - edges[0])
-            label = f"{gate} (mean {found.mean:.2f})"
-            axis.stairs(density, edges, color=colour(index), label=label, lw=1.5)
-        axis.set_title(short(name))
-        axis.set_xlabel("value of the gate")
-        axis.set_ylabel("density")
-        axis.set_ylim(bottom=0)
-        axis.legend(fontsize=8)
-        axis.grid(alpha=0.3)
+            axis.stairs(found.histogram, edges, fill=True, color=colour(index))
+            axis.axvspan(OPEN, 1.0, color="gray", alpha=0.15, lw=0)
+            axis.axvspan(found.low, CLOSED if found.low == 0 else -OPEN, color="gray", alpha=0.15)
+            told = f"< 0.1: {found.closed:.0%}   > 0.9: {found.open:.0%}"
+            if found.low < 0:
+                told = f"|·| > 0.9: {found.open:.0%}"
+            axis.set_title(f"{short(name)}, {gate}", fontsize=9)
+            axis.set_xlabel(told, fontsize=8)
+            axis.set_xlim(found.low, 1.0)
+            axis.tick_params(labelsize=7)
+            axis.locator_params(nbins=4)
+        axes[0].set_ylabel("share", fontsize=8)
     return figure
 
 
-def states(layers: dict[str, LayerReport], outputs: dict[str, Tensor]) -> Figure:
-    """Above, the variance by direction; below, sequences in the plane of the first two.
+def states(layers: dict[str, LayerReport], paths: dict[str, Tensor]) -> Figure:
+    """Above, the variance by direction; below, the states in the plane of the first two.
 
     Args:
         layers: the reports.
-        outputs: by layer, (T, B, H).
+        paths: by layer, h (T, B, H).
     """
-    figure = Figure(figsize=(4.6 * len(layers), 7.0), layout="constrained")
-    grid = figure.subplots(2, len(layers), squeeze=False)
-    for column, (name, report) in enumerate(layers.items()):
-        above, below = grid[0][column], grid[1][column]
+    columns = min(len(layers), 4)
+    turns = math.ceil(len(layers) / columns)
+    figure = Figure(figsize=(4.2 * columns, 6.4 * turns), layout="constrained")
+    grid = figure.subplots(2 * turns, columns, squeeze=False)
+    for axis in grid.ravel()[2 * columns * (turns - 1) :]:
+        axis.set_visible(False)
+    for index, (name, report) in enumerate(layers.items()):
+        turn, column = divmod(index, columns)
+        above, below = grid[2 * turn][column], grid[2 * turn + 1][column]
+        above.set_visible(True)
+        below.set_visible(True)
         own = report.states
-        above.bar(range(1, len(own.variances) + 1), own.variances, color=colour(column))
-        above.set_title(
-            f"{short(name)}: {own.units} units, effective rank {own.effective_rank:.1f}"
-        )
+        above.bar(range(1, len(own.variances) + 1), own.variances, color=colour(index))
+        above.set_title(f"{short(name)}: effective rank {own.effective_rank:.1f} of {own.units}")
         above.set_xlabel("principal direction")
         above.set_ylabel("share of the variance")
-        paths = outputs[name].double().cpu()
-        rows = paths.flatten(0, 1) - paths.flatten(0, 1).mean(0)
-        if rows.shape[1] > 1 and float(rows.abs().max()) > 0:
-            plane = torch.linalg.svd(rows, full_matrices=False).Vh[:2]
-            flat = (paths - paths.flatten(0, 1).mean(0)) @ plane.T  # (T, B, 2)
-            for index in range(min(flat.shape[1], 4)):
-                path = flat[:, index].numpy()
-                below.plot(path[:, 0], path[:, 1], "-", lw=0.8, color=colour(index), alpha=0.8)
-                below.plot(*path[0], "o", ms=4, color=colour(index))
-                below.plot(*path[-1], "s", ms=5, color=colour(index))
-        below.set_title("four sequences (o first, □ last step)")
-        below.set_xlabel("first direction")
-        below.set_ylabel("second")
-        below.grid(alpha=0.3)
+        above.xaxis.get_major_locator().set_params(integer=True)
+        _plane(below, paths[name].double().cpu())
     return figure
+
+
+def _plane(axis: Axes, path: Tensor, last: int = 40) -> None:
+    """All states (T, B, H) as dots, and the way of the first sequence through its last steps."""
+    centred = path - path.flatten(0, 1).mean(0)
+    rows = centred.flatten(0, 1)
+    axis.set_xlabel("first direction")
+    axis.set_ylabel("second")
+    axis.grid(alpha=0.3)
+    if rows.shape[1] < 2 or float(rows.abs().max()) == 0.0:
+        axis.set_title("no plane: one unit, or states that stand still")
+        return
+    axes = torch.linalg.svd(rows, full_matrices=False).Vh[:2]
+    flat = (centred @ axes.T).numpy()  # (T, B, 2)
+    axis.plot(*flat.reshape(-1, 2).T, ".", ms=2, color="gray", alpha=0.4)
+    way = flat[-last:, 0]
+    axis.plot(*way.T, "-", lw=0.7, color="tab:blue", alpha=0.6)
+    axis.scatter(way[:, 0], way[:, 1], c=range(len(way)), cmap="viridis", s=14, zorder=3)
+    axis.set_title(f"all states; one sequence's last {len(way)} (late: yellow)", fontsize=10)
 
 
 def clipping(rows: list[dict[str, Any]]) -> Figure | None:

@@ -102,8 +102,8 @@ class AnalyseConfig:
     """What `seqmodels analyse` may be told."""
 
     run: str = MISSING
-    checkpoint: str = "best"
-    split: str = "valid"
+    checkpoint: str | None = None
+    split: str | None = None
     sequences: int = 16
     steps: int = 200
     spectra: bool = True
@@ -147,7 +147,8 @@ def root_problems(cfg: DictConfig) -> Iterator[str]:
         yield from _train_problems(cfg)
     elif kind in (EvalConfig, SampleConfig, AnalyseConfig):
         yield from unknown(cfg, kind, "")
-        yield from one_of(cfg, "checkpoint", ("best", "last"))
+        if cfg.checkpoint is not None or kind is not AnalyseConfig:
+            yield from one_of(cfg, "checkpoint", ("best", "last"))
         yield from positive(cfg, "", "num_threads", (None,))
     if kind is EvalConfig:
         if cfg.split is not None:
@@ -155,7 +156,8 @@ def root_problems(cfg: DictConfig) -> Iterator[str]:
         yield from positive(cfg, "", "batch_size", (None,))
         yield from one_of(cfg, "accelerator", ACCELERATORS)
     if kind is AnalyseConfig:
-        yield from one_of(cfg, "split", ("valid", "test", "train"))
+        if cfg.split is not None:
+            yield from one_of(cfg, "split", ("valid", "test", "train"))
         for name in ("sequences", "steps", "points", "most_units"):
             yield from positive(cfg, "", name, ())
         if not cfg.lags or min(cfg.lags) < 1:
