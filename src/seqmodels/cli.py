@@ -39,6 +39,8 @@ COMMANDS = {
             "seqmodels train clip=norm clip.max_norm=1.0 run_dir=DIR",
             "seqmodels train run_dir=DIR resume=true      # continue an interrupted run",
             "seqmodels train model/cell=custom model.cell._target_=my_file.MyCell",
+            "seqmodels train -m model/cell=rnn,lstm,gru seed=1,2,3      # a sweep, on all cores",
+            "seqmodels train -m sweep=cells sweep.dir=DIR",
         ),
         "Settings that most runs want: seed, run_dir, resume, num_threads, trainer.max_steps, "
         "trainer.max_epochs, trainer.max_time (DD:HH:MM:SS), trainer.val_check_interval, "
@@ -81,6 +83,7 @@ COMMANDS = {
 
 OPTIONS = """\
 options:
+  -m, --multirun     several values of a setting, a,b,c, make a sweep; sweep=NAME a ready one
   --config-dir DIR   look for groups in DIR too, such as DIR/experiment/mine.yaml (repeatable)
   --show             print the whole checked configuration, and stop
   -h, --help         this help"""
@@ -126,6 +129,8 @@ def _dispatch(argv: list[str]) -> int:
         kind = "option" if name.startswith("-") else "command"
         near = did_you_mean(closest(name, COMMANDS, 1))
         raise UserError(f"there is no {kind} {name!r}{near}; the commands are {names}")
+    many = name == "train" and any(word in ("-m", "--multirun") for word in rest)
+    rest = [word for word in rest if not (many and word in ("-m", "--multirun"))]
     overrides, config_dirs, show = _options(name, rest)
     if overrides is None:
         print(_command_help(name, config_dirs))
@@ -134,6 +139,10 @@ def _dispatch(argv: list[str]) -> int:
     # _target_; last, so that no file here hides an installed package.
     if os.getcwd() not in sys.path and "" not in sys.path:  # noqa: PTH109 - a string is wanted
         sys.path.append(os.getcwd())  # noqa: PTH109
+    if many:
+        from .commands.sweep import run as sweep
+
+        return int(sweep(overrides, config_dirs=config_dirs, show=show))
     if show:
         return _show(name, overrides, config_dirs)
     run = importlib.import_module(f"seqmodels.commands.{name}").run
@@ -158,7 +167,7 @@ def _options(name: str, words: list[str]) -> tuple[list[str] | None, list[Path],
         elif word in ("-h", "--help"):
             wants_help = True
         elif word.startswith("-"):
-            near = closest(option, ("--config-dir", "--show", "--help"), 1)
+            near = closest(option, ("--config-dir", "--show", "--multirun", "--help"), 1)
             hint = did_you_mean(near or ([option.lstrip("-") + "=…"] if equals else []))
             raise UserError(f"seqmodels {name} has no option {option!r}{hint}")
         else:
@@ -208,7 +217,12 @@ def _command_help(name: str, config_dirs: list[Path]) -> str:
             "settings, changed with key=value:",
             *_settings(name),
         ]
-    options = [row for row in OPTIONS.splitlines() if name == "train" or "--show" not in row]
+    of_train = ("--show", "--multirun")
+    options = [
+        row
+        for row in OPTIONS.splitlines()
+        if name == "train" or not any(option in row for option in of_train)
+    ]
     return "\n".join([*lines, "", *options])
 
 

@@ -1,0 +1,300 @@
+"""What a sweep consists of: settings, axes, jobs, and what tells one job from another."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import seqmodels
+from seqmodels.config import check, compose, to_plain
+from seqmodels.errors import UserError, closest, did_you_mean
+from seqmodels.locations import config_dir
+
+# What does not change a result: where it goes, who is told, how it is watched, how often saved.
+NOT_IDENTITY = ("run_dir", "resume", "num_threads", "logger", "callbacks")
+NOT_IDENTITY_OF_TRAINER = ("enable_progress_bar", "log_every_n_steps")
+REPEATS = ("seed",)  # axes over which a result is averaged
+
+
+@dataclass
+class SweepSettings:
+    """`sweep.NAME=VALUE` on the command line.
+
+    Attributes:
+        dir: where the runs go; None: outputs/sweeps/ and the sweep's name, or a hash of its axes.
+        jobs: runs at a time; None: one for each core.
+        retry_failed: run again what failed before.
+        lease: seconds without a sign of life after which another's job counts as abandoned.
+        metric: what the table compares, and mode: whether "min" or "max" of it is better.
+    """
+
+    dir: str | None = None
+    jobs: int | None = None
+    retry_failed: bool = False
+    lease: float = 60.0
+    metric: str = "val/loss"
+    mode: str = "min"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep.
+
+    Attributes:
+        overrides: of `seqmodels train`, the axes' among them.
+        choice: the axes' values, by key.
+        plain: the whole resolved configuration.
+        label: the values in a few words.
+        identity: a hash of all that its result depends on; "" until the data has been read.
+    """
+
+    overrides: tuple[str, ...]
+    choice: dict[str, str]
+    plain: dict[str, Any] = field(repr=False)
+    label: str
+    identity: str = ""
+
+    @property
+    def name(self) -> str:
+        """The job's folder."""
+        words = "".join(
+            c if c.isascii() and (c.isalnum() or c in "=.-") else "_" for c in self.label
+        )
+        return f"{words[:80]}-{self.identity[:10]}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A checked plan."""
+
+    name: str | None
+    settings: SweepSettings
+    axes: dict[str, list[str]]
+    jobs: list[Job]
+
+    @property
+    def directory(self) -> Path:
+        """Where its runs go."""
+        if self.settings.dir is not None:
+            return Path(self.settings.dir).expanduser()
+        if self.name is not None:
+            return Path("outputs") / "sweeps" / self.name
+        text = json.dumps([sorted(job.overrides) for job in self.jobs])
+        return Path("outputs") / "sweeps" / hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def plan(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Sweep:
+    """Parses and checks everything; nothing is written.
+
+    Args:
+        overrides: of the command line: axes (`key=a,b`), fixed ones, `sweep=NAME`, `sweep.KEY=…`.
+        config_dirs: further configuration folders, whose sweep/NAME.yaml are found too.
+
+    Raises:
+        UserError: with every problem of every job, each once.
+    """
+    own = [text for text in overrides if text.startswith("sweep.")]
+    named = [text for text in overrides if text.startswith("sweep=")]
+    rest = [text for text in overrides if text not in own and text not in named]
+    settings = _settings(own)
+    if len(named) > 1:
+        raise UserError(f"one sweep at a time, got {' '.join(named)}")
+    name = named[0].partition("=")[2] if named else None
+    axes: dict[str, list[str]] = {}
+    fixed: list[str] = []
+    if name is not None:
+        axes, fixed, preset = _named(name, config_dirs)
+        for key, value in preset.items():
+            if not any(text.startswith(f"sweep.{key}=") for text in own):
+                setattr(settings, key, value)
+    for text in rest:
+        key, values = _axis(text)
+        if values is None:
+            axes.pop(key, None)  # a fixed value takes the axis's place
+            fixed.append(text)
+        else:
+            axes[key] = values
+    if not axes:
+        raise UserError(
+            "a sweep needs an axis, such as model/cell=rnn,lstm or seed=1,2,3, or a name: "
+            f"sweep={'|'.join(_names(config_dirs))}"
+        )
+    return Sweep(name, settings, axes, _jobs(axes, fixed, config_dirs))
+
+
+def _settings(texts: Sequence[str]) -> SweepSettings:
+    known = [f.name for f in fields(SweepSettings)]
+    for text in texts:
+        key = text.removeprefix("sweep.").partition("=")[0]
+        if key not in known:
+            near = did_you_mean([f"sweep.{n}" for n in closest(key, known)])
+            raise UserError(f"{text}: there is no setting sweep.{key}{near}")
+    try:
+        made = OmegaConf.merge(
+            OmegaConf.structured(SweepSettings),
+            OmegaConf.from_dotlist([text.removeprefix("sweep.") for text in texts]),
+        )
+    except OmegaConfBaseException as error:
+        raise UserError(f"{' '.join(texts)}: {str(error).splitlines()[0]}") from None
+    settings: Any = OmegaConf.to_object(made)
+    if settings.jobs is not None and settings.jobs < 1:
+        raise UserError(f"sweep.jobs must be a positive integer, got {settings.jobs}")
+    if not settings.lease > 0:
+        raise UserError(f"sweep.lease must be > 0 seconds, got {settings.lease}")
+    if settings.mode not in ("min", "max"):
+        raise UserError(f"sweep.mode must be min or max, got {settings.mode!r}")
+    checked: SweepSettings = settings
+    return checked
+
+
+def _names(config_dirs: Sequence[Path]) -> list[str]:
+    folders = [config_dir(), *config_dirs]
+    return sorted({path.stem for f in folders for path in (f / "sweep").glob("*.yaml")})
+
+
+def _named(
+    name: str, config_dirs: Sequence[Path]
+) -> tuple[dict[str, list[str]], list[str], dict[str, Any]]:
+    """Axes, fixed overrides and settings of sweep/NAME.yaml."""
+    paths = [f / "sweep" / f"{name}.yaml" for f in (*config_dirs, config_dir())]
+    path = next((p for p in paths if p.is_file()), None)
+    if path is None:
+        names = _names(config_dirs)
+        near = did_you_mean(closest(name, names, 1))
+        raise UserError(f"sweep={name}: there is no such sweep{near}; there are {', '.join(names)}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {error}") from None
+    parts = content if isinstance(content, dict) else {}
+    allowed = {"axes", "overrides", "settings"}
+    if not isinstance(parts.get("axes"), dict) or set(parts) - allowed:
+        raise UserError(
+            f"{path}: expected a mapping `axes` of keys to lists of values, and besides at most "
+            f"`overrides` (a list) and `settings`; got {', '.join(map(str, parts)) or 'nothing'}"
+        )
+    axes = {}
+    for key, values in parts["axes"].items():
+        if not isinstance(values, list) or not values:
+            raise UserError(f"{path}: axes.{key} must be a list of values, got {values!r}")
+        axes[str(key)] = [_text(value) for value in values]
+    preset = parts.get("settings") or {}
+    _settings([f"sweep.{key}={value}" for key, value in preset.items()])
+    return axes, [str(o) for o in parts.get("overrides") or []], preset
+
+
+def _text(value: Any) -> str:
+    """A YAML value as one of the override grammar."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def _axis(text: str) -> tuple[str, list[str] | None]:
+    """The key of an override and its values; None where it has one value alone."""
+    try:
+        override = OverridesParser.create().parse_overrides([text])[0]
+    except HydraException:
+        return text.partition("=")[0], None  # explained by `compose`
+    key = override.key_or_group
+    if not override.is_sweep_override():
+        return key, None
+    prefix = text.partition("=")[0].removesuffix(key) if key else ""
+    return f"{prefix}{key}", [str(value) for value in override.sweep_string_iterator()]
+
+
+def _jobs(axes: dict[str, list[str]], fixed: list[str], config_dirs: Sequence[Path]) -> list[Job]:
+    jobs, problems = [], []
+    for values in itertools.product(*axes.values()):
+        choice = dict(zip(axes, values, strict=True))
+        # An axis may name several settings at once: "clip=norm task.omega=2".
+        own = [part for k, v in choice.items() for part in _parts(k, v)]
+        overrides = (*fixed, *own)
+        label = ",".join(f"{_last(k)}={v}" for k, v in choice.items())
+        try:
+            cfg = compose("train", overrides, config_dirs)
+            check(cfg)
+        except UserError as error:
+            problems.append(f"{' '.join(own)}: {error}")
+            continue
+        plain = to_plain(cfg)
+        if plain["run_dir"] is not None or plain["resume"]:
+            raise UserError("run_dir and resume belong to one run; a sweep has sweep.dir=DIR")
+        jobs.append(Job(overrides, choice, plain, label))
+    if problems:
+        said = list(dict.fromkeys(problems))
+        raise UserError.of(said[:10] + ([f"and {len(said) - 10} more"] if len(said) > 10 else []))
+    return jobs
+
+
+def _parts(key: str, value: str) -> Iterator[str]:
+    """`key=value`, or where the value goes on, `key=first` and the further overrides."""
+    first, *more = value.split(" ") if " " in value and "=" in value else [value]
+    yield f"{key}={first}"
+    yield from more
+
+
+def _last(key: str) -> str:
+    return key.replace("/", ".").rpartition(".")[2].lstrip("+~")
+
+
+# --- what a result depends on -----------------------------------------------------------------
+
+
+def identity(plain: dict[str, Any], data_digest: str, code: str) -> str:
+    """A hash of the resolved configuration without paths, loggers and progress, data and code."""
+    kept = {key: value for key, value in plain.items() if key not in NOT_IDENTITY}
+    kept["trainer"] = {
+        key: value for key, value in plain["trainer"].items() if key not in NOT_IDENTITY_OF_TRAINER
+    }
+    if isinstance(kept.get("data"), dict):
+        kept["data"] = {k: v for k, v in kept["data"].items() if k not in ("path", "root")}
+    text = json.dumps([kept, data_digest, code], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def code_digest(plain: dict[str, Any]) -> str:
+    """Of this package's sources, and of the user's own modules that the configuration names."""
+    digest = hashlib.sha256(_package_digest().encode())
+    for path in sorted(_own_modules(plain)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _package_digest() -> str:
+    folder = Path(seqmodels.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _own_modules(value: Any) -> Iterator[Path]:
+    """Files of the `_target_`s that are neither ours nor an installed package's."""
+    if isinstance(value, dict):
+        target = value.get("_target_")
+        if isinstance(target, str) and target.split(".")[0] not in ("seqmodels", "torch"):
+            try:
+                spec = importlib.util.find_spec(target.rpartition(".")[0])
+            except (ImportError, ValueError):
+                spec = None
+            if spec is not None and spec.origin and Path(spec.origin).is_file():
+                yield Path(spec.origin)
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _own_modules(part)
