@@ -13,17 +13,14 @@ from seqmodels.commands.sweep_plan import REPEATS
 from seqmodels.errors import UserError
 from seqmodels.runs import read_record, write_atomically
 
-# Student's t, two-sided 95 %, by degrees of freedom; 1.96 beyond.
-T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-       2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086)  # fmt: skip
-
 
 def interval(values: list[float]) -> float:
     """Half the 95 % interval of the mean by Student's t; NaN for fewer than two values."""
     if len(values) < 2:
         return math.nan
-    freedom = len(values) - 1
-    factor = T95[freedom - 1] if freedom <= len(T95) else 1.96
+    from scipy.stats import t
+
+    factor = float(t.ppf(0.975, len(values) - 1))
     return factor * statistics.stdev(values) / math.sqrt(len(values))
 
 

@@ -141,8 +141,8 @@ class _Composer:
             if override.is_sweep_override():
                 key, _, values = text.partition("=")
                 problems.append(
-                    f"{text}: several values make a sweep, and this is one run; "
-                    f"for a list write {key}=[{values}], for text \"{key}='{values}'\""
+                    f"{text}: several values make a sweep, and this is one run: for a sweep "
+                    f"write seqmodels train -m …; for a list write {key}=[{values}], for text \"{key}='{values}'\""
                 )
                 continue
             parsed.append(override)

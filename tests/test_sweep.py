@@ -1,0 +1,95 @@
+"""Sweeps as they run: each job once, failures told, finished ones skipped, cut ones resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from seqmodels.cli import main
+
+SOURCES = str(Path(__file__).parents[1] / "src")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": SOURCES, "OMP_NUM_THREADS": "1"}
+
+
+def words(text: Path, folder: Path, *overrides: str) -> list[str]:
+    own = [w for w in tiny.tiny(text, folder, *overrides) if not w.startswith("run_dir=")]
+    return [own[0], "-m", *own[1:], f"sweep.dir={folder}", "sweep.jobs=2"]
+
+
+def sweep_record(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    return content
+
+
+def outcomes(folder: Path) -> dict[str, str]:
+    return {job["label"]: job["outcome"] for job in sweep_record(folder)["jobs"]}
+
+
+def test_runs_fail_alone_equal_single_ones_and_are_not_run_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text, folder = tiny.write_text(tmp_path), tmp_path / "sweep"
+    wanted = words(text, folder, "optimizer.lr=0.01,1e30", "seed=1,2", "clip=none", "optimizer=sgd")
+    assert main(wanted) == 1
+    told = capfd.readouterr()
+    assert "2 of 4 runs failed" in told.err and "FAILED: the loss became" in told.out
+    assert sorted(outcomes(folder).values()) == ["failed", "failed", "finished", "finished"]
+    good = next(j for j in sweep_record(folder)["jobs"] if j["label"] == "lr=0.01,seed=2")
+    single = ("optimizer.lr=0.01", "seed=2", "clip=none", "optimizer=sgd", "num_threads=1")
+    assert tiny.train(text, tmp_path / "single", *single) == 0
+    assert tiny.rows(folder / good["run"]) == tiny.rows(tmp_path / "single")
+    one, other = (
+        tiny.checkpoint(p)["state_dict"] for p in (folder / good["run"], tmp_path / "single")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    before = tiny.record(folder / good["run"])
+    assert main(wanted) == 1
+    assert outcomes(folder)[good["label"]] == "skipped"
+    assert tiny.record(folder / good["run"]) == before
+    assert list((folder / "leases").iterdir()) == []
+    table = (folder / "table.csv").read_text(encoding="utf-8").splitlines()
+    assert table[0].startswith("lr,n,failed,val/loss") and len(table) == 3
+
+
+def test_axes_that_change_nothing_are_refused(tmp_path: Path, capsys: Any) -> None:
+    text = tiny.write_text(tmp_path)
+    assert main(words(text, tmp_path / "sweep", "trainer.log_every_n_steps=1,2")) == 2
+    assert "are the same run" in capsys.readouterr().err
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_two_sweeps_in_one_place_and_an_interrupted_one(tmp_path: Path) -> None:
+    text, folder = tiny.write_text(tmp_path), tmp_path / "sweep"
+    wanted = words(text, folder, "seed=1,2,3", "trainer.max_steps=100", "sweep.jobs=1")
+    line = [sys.executable, "-m", "seqmodels", *wanted, "callbacks.checkpoint.every_n_steps=1"]
+    pair = [
+        subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        )
+        for _ in range(2)
+    ]
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("seed=*/checkpoints/last.ckpt")):
+        assert time.monotonic() < deadline and all(p.poll() is None for p in pair)
+        time.sleep(0.05)
+    pair[0].send_signal(signal.SIGINT)
+    said = [process.communicate(timeout=200) for process in pair]
+    assert [process.returncode for process in pair] == [130, 0], said
+    assert "goes on where it stopped" in said[0][1]
+    records = [tiny.record(path.parent) for path in folder.glob("seed=*/run.json")]
+    assert [r["status"] for r in records] == ["finished"] * 3
+    # What was cut was taken up again by the other, and nothing was run twice.
+    assert 1 <= sum(len(r["resumed"]) for r in records) <= 2
+    assert {r["steps"] for r in records} == {100}
+    logs = [path.read_text(encoding="utf-8") for path in (folder / "logs").iterdir()]
+    assert len(logs) == 3 and all(log.count("finished in") == 1 for log in logs)
