@@ -142,7 +142,8 @@ class _Composer:
                 key, _, values = text.partition("=")
                 problems.append(
                     f"{text}: several values make a sweep, and this is one run: for a sweep "
-                    f"write seqmodels train -m …; for a list write {key}=[{values}], for text \"{key}='{values}'\""
+                    f"write seqmodels train -m …; for a list write {key}=[{values}], "
+                    f"for text \"{key}='{values}'\""
                 )
                 continue
             parsed.append(override)
