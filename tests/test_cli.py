@@ -138,6 +138,7 @@ def test_answers_that_need_nothing_heavy_import_nothing_heavy(words: list[str]) 
         (["train", "--sho"], ["no option '--sho'", "did you mean '--show'?"]),
         (["eval", "-m", "seed=1"], ["no option '-m'"]),
         (["train", "-m", "seed=1"], ["needs an axis"]),
+        (["train", "sweep=cells"], ["seqmodels train -m sweep=cells"]),
         (["train", "--seed=1"], ["no option '--seed'", "did you mean 'seed=…'?"]),
         (["eval", "--show"], ["seqmodels eval has no option '--show'"]),
         (["train", "--config-dir"], ["--config-dir needs a folder"]),

@@ -143,6 +143,9 @@ def _dispatch(argv: list[str]) -> int:
         from .commands.sweep import run as sweep
 
         return int(sweep(overrides, config_dirs=config_dirs, show=show))
+    of_sweep = [word for word in overrides if word.startswith(("sweep=", "sweep."))]
+    if name == "train" and of_sweep:
+        raise UserError(f"{of_sweep[0]} is for a sweep: seqmodels train -m {of_sweep[0]} …")
     if show:
         return _show(name, overrides, config_dirs)
     run = importlib.import_module(f"seqmodels.commands.{name}").run
