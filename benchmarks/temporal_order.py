@@ -1,6 +1,6 @@
 """Temporal order after Pascanu et al. 2013: who learns it, and up to which length it holds.
 
-    python benchmarks/temporal_order.py [--seeds 5] [--steps 40000] [--minutes 90] [--jobs 2] [--out DIR]
+    python benchmarks/temporal_order.py [--seeds 5] [--steps 40000] [--minutes 90] [--out DIR]
 
 Trains `experiment=temporal_order` with every policy (none; clip; clip and the regulariser Ω) and
 seed, and tests the checkpoint of the least validation loss (on lengths 50, 100 and 500) on 1,000
