@@ -80,6 +80,18 @@ def test_tensorboard_gets_numbers_and_distributions(tmp_path: Path) -> None:
     assert [event.step for event in board.Scalars(f"{name}/effective_rank")] == [0, 3, 6]
 
 
+def test_a_run_that_diverges_fails_as_it_would_without_it(tmp_path: Path) -> None:
+    text = tiny.write_text(tmp_path)
+    wild = ("optimizer=sgd", "optimizer.lr=1e6", "clip=none", "model/cell=rnn")
+    wild += ("model.cell.nonlinearity=relu", "logger=tensorboard")
+    measured = "callbacks.analysis.every_n_steps=1"
+    assert tiny.train(text, tmp_path / "with", *wild, measured) != 0
+    assert tiny.train(text, tmp_path / "without", *wild, "~callbacks.analysis") != 0
+    reasons = [tiny.record(tmp_path / name)["reason"] for name in ("with", "without")]
+    found, expected = (reason.partition("The batch is in")[0] for reason in reasons)
+    assert "the loss became" in expected and found == expected
+
+
 def test_a_resumed_run_writes_each_step_once(tmp_path: Path) -> None:
     text, own = tiny.write_text(tmp_path), ("callbacks.analysis.every_n_steps=1", "scheduler=none")
     whole, cut = tmp_path / "whole", tmp_path / "cut"

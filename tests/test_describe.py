@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from cell_cases import Case, each_cell, sequence
-from seqmodels.analysis.describe import courses, describe_layers
+from seqmodels.analysis.courses import courses
+from seqmodels.analysis.describe import describe_layers
 from seqmodels.analysis.gradients import norms_by_lag
 from seqmodels.analysis.steps import Step, flatten
 from seqmodels.cells import LSTMCell, RNNCell
@@ -87,3 +90,17 @@ def test_directions_lengths_and_wide_states_are_said_and_not_failed_upon() -> No
     assert next(iter(plain.values())).notes == ["no gates: none was found in the update of RNNCell"]
     with pytest.raises(ValueError, match="no recurrent layer"):
         describe_layers(nn.Linear(3, 3), torch.randn(2, 5, 3))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
+@pytest.mark.parametrize("cell", [LSTMCell, partial(RNNCell, nonlinearity="relu")])
+def test_a_model_that_has_diverged_is_described_as_such(bad: float, cell: Any) -> None:
+    layer = Recurrent(cell(3, 4))
+    with torch.no_grad():
+        layer.cell.weight_hh[0] = bad
+    (report,) = describe_layers(layer, torch.ones(2, 9, 3), loss=answer, spectra=True).values()
+    plain = json.loads(json.dumps(report.as_dict(), allow_nan=False))
+    if bad != bad or "RNN" in report.cell:
+        assert "the states are not finite" in report.notes
+        assert plain["states"]["effective_rank"] is None and plain["spectrum"] is None
+    assert plain["states"]["units"] == 4

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from cell_cases import CASES, Case
 from seqmodels.analysis import pictures
-from seqmodels.analysis.describe import LayerReport, courses, describe_layers
+from seqmodels.analysis.courses import courses
+from seqmodels.analysis.describe import LayerReport, describe_layers
 from seqmodels.cells import LSTMCell, RNNCell
 from seqmodels.layers import Dilated, Recurrent, Stacked
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from seqmodels.analysis.courses import Course, courses
 from seqmodels.analysis.gradients import Term, norms_by_lag, recurrent_layers
 from seqmodels.analysis.jacobians import eigenvalues, log_singular_values, step_jacobians
 from seqmodels.analysis.steps import flatten
@@ -22,24 +21,10 @@ from seqmodels.analysis.units import (
     time_constants,
 )
 from seqmodels.layers import Recurrent
-from seqmodels.layers.recurrent import prefix_mask, reverse_time
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+NOT_FINITE = "the states are not finite"
 MOST_SINGULAR = 64  # values of each product
-
-
-class Course(NamedTuple):
-    """What one layer went through in one call; time runs as the engine went."""
-
-    gates_x: Tensor  # (T, B, G)
-    before: Any  # the states before each step, fields (T, B, ·)
-    outputs: Tensor  # (T, B, H)
-    keep: Tensor  # (T, B) bool: False at padding
-
-    def rows(self) -> tuple[Tensor, Any]:
-        """Gates and states of the real steps, one below the other: (R, G), fields (R, ·)."""
-        kind: Any = type(self.before)
-        return self.gates_x[self.keep], kind(*(part[self.keep] for part in self.before))
 
 
 @dataclass(frozen=True)
@@ -97,71 +82,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-@contextmanager
-def _watching(model: nn.Module) -> Iterator[list[tuple[str, Recurrent[Any], Any]]]:
-    """Collects (name, layer, arguments) of every call of a recurrent layer."""
-    calls: list[tuple[str, Recurrent[Any], Any]] = []
-    handles = []
-    for name, module in model.named_modules():
-        if isinstance(module, Recurrent):
-
-            def hook(layer: Any, args: Any, kwargs: Any, name: str = name) -> None:
-                names = ("x", "state", "lengths")
-                calls.append((name, layer, {**dict(zip(names, args, strict=False)), **kwargs}))
-
-            handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-    try:
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@torch.no_grad()
-def courses(
-    model: nn.Module, inputs: Tensor, lengths: Tensor | None = None, state: Any = None
-) -> dict[str, Course]:
-    """What each recurrent layer of a model goes through on a batch, by name, in the mode it is in.
-
-    Args:
-        model: called as model(inputs, state, lengths).
-        inputs: (B, T) or (B, T, I).
-        lengths: (B,), or None.
-        state: before the first step.
-
-    Raises:
-        ValueError: the model has no recurrent layer.
-    """
-    if not any(isinstance(module, Recurrent) for module in model.modules()):
-        raise ValueError("the model has no recurrent layer: there is nothing to analyse")
-    with _watching(model) as calls:
-        model(inputs, state, lengths)
-    return {name: _course(layer, **given) for name, layer, given in calls}
-
-
-def _course(
-    layer: Recurrent[Any], x: Tensor, state: Any = None, lengths: Tensor | None = None
-) -> Course:
-    _, path, _ = layer.trajectory(x, state, lengths)
-    x = x.transpose(0, 1)  # (B, T, I) -> (T, B, I)
-    steps, batch = x.shape[:2]
-    mask = None if lengths is None else prefix_mask(lengths, x)
-    keep = x.new_ones(steps, batch, dtype=torch.bool) if mask is None else mask
-    after = [part.transpose(0, 1) for part in path]  # fields (T, B, ·)
-    if layer.reverse:
-        x = reverse_time(x, mask)
-        after = [_reversed(part, mask) for part in after]
-    first = layer.initial_state(batch, x) if state is None else state
-    kind: Any = type(first)
-    before = kind(*(torch.cat((f.unsqueeze(0), a[:-1])) for f, a in zip(first, after, strict=True)))
-    return Course(layer.cell.project(x), before, after[0], keep)
-
-
-def _reversed(part: Tensor, keep: Tensor | None) -> Tensor:
-    flat = part.flatten(2)  # (T, B, ·): `reverse_time` takes one width
-    return reverse_time(flat, keep).reshape(part.shape)
 
 
 def describe_layers(
@@ -247,6 +167,9 @@ def _report(
         notes.append(f"no gates: none was found in the update of {type(cell).__name__}")
     with torch.no_grad():
         constants = time_constants(cell, gates, gates_x)
+    states = States.of(course.outputs[course.keep])
+    if math.isnan(states.effective_rank):
+        notes.append(NOT_FINITE)
     quantiles: list[float] = []
     if constants is not None:
         finite = constants.double().cpu().clamp(max=1e12)
@@ -256,7 +179,7 @@ def _report(
         cell=type(cell).__name__,
         reverse=reverse,
         gates={gate: Gate.of(gates[gate]) for gate in sorted(gates)},
-        states=States.of(course.outputs[course.keep]),
+        states=states,
         spectral_radii=spectral_radii(cell),
         time_constants=quantiles,
         norm_by_lag=norms[name].tolist() if name in norms else [],
@@ -273,21 +196,25 @@ def _with_spectrum(
     lags: tuple[int, ...],
     most_units: int,
 ) -> LayerReport:
-    plain = dict(report.__dict__)
+    if NOT_FINITE in report.notes:
+        return report
     steps = int(course.keep[:, 0].sum())
     kind: Any = type(course.before)
     states = kind(*(part[:steps, 0] for part in course.before))  # of the first sequence
     width = sum(part[0].numel() for part in states)
     if width > most_units:
-        note = f"no Jacobian: the state has {width} numbers, more than most_units = {most_units}"
-        return LayerReport(**{**plain, "notes": [*report.notes, note]})
+        return _without(
+            report, f"the state has {width} numbers, more than most_units = {most_units}"
+        )
     longest = max((k for k in lags if k <= steps), default=0)
     spread = sorted({round(i * (steps - 1) / max(points - 1, 1)) for i in range(points)})
     wanted = sorted({*spread, *range(steps - longest, steps)})
     try:
         made = step_jacobians(layer.cell, course.gates_x[wanted, 0], flatten(states)[wanted])
     except ValueError as error:  # a state that is not of floating numbers alone
-        return LayerReport(**{**plain, "notes": [*report.notes, f"no Jacobian: {error}"]})
+        return _without(report, str(error))
+    if not bool(made.isfinite().all()):
+        return _without(report, "it is not finite")
     at = {t: index for index, t in enumerate(wanted)}
     values = eigenvalues(made[[at[t] for t in spread]]).flatten()
     used = [k for k in lags if k <= steps]
@@ -298,4 +225,8 @@ def _with_spectrum(
         for k in used
     ]
     pairs = [(float(v.real), float(v.imag)) for v in values]
-    return LayerReport(**{**plain, "spectrum": Spectrum(spread, pairs, used, products)})
+    return replace(report, spectrum=Spectrum(spread, pairs, used, products))
+
+
+def _without(report: LayerReport, why: str) -> LayerReport:
+    return replace(report, notes=[*report.notes, f"no Jacobian: {why}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -220,12 +221,16 @@ def spectral_radii(cell: Cell[Any]) -> dict[str, float]:
 
 
 def _radius(matrix: Tensor) -> float:
+    if not bool(matrix.isfinite().all()):
+        return math.nan
     return float(torch.linalg.eigvals(matrix).abs().max())
 
 
 @dataclass(frozen=True)
 class States:
     """How the units of a layer are used, over all steps and sequences that were seen.
+
+    Of values that are not all finite only `units` is told; `effective_rank` is then NaN.
 
     Attributes:
         dead: how many units do not move: a standard deviation below 1e-3 of the largest unit's.
@@ -247,6 +252,8 @@ class States:
     def of(cls, outputs: Tensor) -> States:
         """Args: outputs (R, H), rows of h."""
         rows = outputs.detach().double().cpu()
+        if not bool(rows.isfinite().all()):
+            return cls(rows.shape[1], 0, None, 0, math.nan, [])
         deviation = rows.std(0, unbiased=False)
         most = float(deviation.max())
         spectrum = torch.linalg.svdvals(rows - rows.mean(0))

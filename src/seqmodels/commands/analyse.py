@@ -61,7 +61,8 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
 
 def _measure(own: Subject, cfg: DictConfig) -> tuple[dict[str, LayerReport], dict[str, Tensor]]:
     """The reports of all layers, and their outputs (T, B, H)."""
-    from seqmodels.analysis.describe import courses, describe_layers
+    from seqmodels.analysis.courses import courses
+    from seqmodels.analysis.describe import describe_layers
 
     layers = describe_layers(
         own.model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -123,6 +124,8 @@ def _histograms(board: TensorBoard, layers: dict[str, LayerReport], step: int) -
     """The gates of every layer on TensorBoard's HISTOGRAMS page, in the bins of the report."""
     for name, report in layers.items():
         for gate, found in report.gates.items():
+            if not math.isfinite(found.mean):
+                continue
             width = (1.0 - found.low) / len(found.histogram)
             middles = [found.low + (i + 0.5) * width for i in range(len(found.histogram))]
             board.experiment.add_histogram_raw(
