@@ -23,8 +23,11 @@ from seqmodels.analysis.units import (
 from seqmodels.layers import Recurrent
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
-NOT_FINITE = "the states are not finite"
 MOST_SINGULAR = 64  # values of each product
+
+
+class NotFiniteError(ValueError):
+    """States have overflowed, so that nothing can be told of them."""
 
 
 @dataclass(frozen=True)
@@ -160,16 +163,13 @@ def _report(
     cell = layer.cell
     gates_x, before = course.rows()
     if not all(bool(part.isfinite().all()) for part in (*before, course.outputs[course.keep])):
-        raise ValueError(f"the states of {name or 'the layer'} hold NaN or infinite numbers")
+        raise NotFiniteError(f"the states of {name or 'the layer'} hold NaN or infinite numbers")
     gates = gate_activations(cell, gates_x, before)
     notes = [excuse] if excuse is not None and not reverse else []
     if not gates:
         notes.append(f"no gates: none was found in the update of {type(cell).__name__}")
     with torch.no_grad():
         constants = time_constants(cell, gates, gates_x)
-    states = States.of(course.outputs[course.keep])
-    if math.isnan(states.effective_rank):
-        notes.append(NOT_FINITE)
     quantiles: list[float] = []
     if constants is not None:
         finite = constants.double().cpu().clamp(max=1e12)
@@ -179,7 +179,7 @@ def _report(
         cell=type(cell).__name__,
         reverse=reverse,
         gates={gate: Gate.of(gates[gate]) for gate in sorted(gates)},
-        states=states,
+        states=States.of(course.outputs[course.keep]),
         spectral_radii=spectral_radii(cell),
         time_constants=quantiles,
         norm_by_lag=norms[name].tolist() if name in norms else [],
@@ -196,8 +196,6 @@ def _with_spectrum(
     lags: tuple[int, ...],
     most_units: int,
 ) -> LayerReport:
-    if NOT_FINITE in report.notes:
-        return report
     steps = int(course.keep[:, 0].sum())
     kind: Any = type(course.before)
     states = kind(*(part[:steps, 0] for part in course.before))  # of the first sequence

@@ -230,8 +230,6 @@ def _radius(matrix: Tensor) -> float:
 class States:
     """How the units of a layer are used, over all steps and sequences that were seen.
 
-    Of values that are not all finite only `units` is told; `effective_rank` is then NaN.
-
     Attributes:
         dead: how many units do not move: a standard deviation below 1e-3 of the largest unit's.
         saturated: the share of values beyond ±0.9; None where the units are not within ±1.
@@ -252,8 +250,6 @@ class States:
     def of(cls, outputs: Tensor) -> States:
         """Args: outputs (R, H), rows of h."""
         rows = outputs.detach().double().cpu()
-        if not bool(rows.isfinite().all()):
-            return cls(rows.shape[1], 0, None, 0, math.nan, [])
         deviation = rows.std(0, unbiased=False)
         most = float(deviation.max())
         spectrum = torch.linalg.svdvals(rows - rows.mean(0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from seqmodels.analysis.describe import LayerReport, describe_layers
+from seqmodels.analysis.describe import LayerReport, NotFiniteError, describe_layers
 from seqmodels.analysis.piece import Piece, cut_piece, to_device
 from seqmodels.runs import truncate_metrics
 from seqmodels.training.recording import TensorBoard
@@ -104,6 +103,8 @@ class LayerAnalysis(pl.Callback):
                 step=self._piece.step,
                 spectra=self.spectra,
             )
+        except NotFiniteError as error:  # the run itself says when it has diverged
+            return print(f"seqmodels: no analysis of step {step}: {error}", file=sys.stderr)
         except (ValueError, NotImplementedError) as error:
             return self._give_up(error)
         self._last = step
@@ -124,8 +125,6 @@ def _histograms(board: TensorBoard, layers: dict[str, LayerReport], step: int) -
     """The gates of every layer on TensorBoard's HISTOGRAMS page, in the bins of the report."""
     for name, report in layers.items():
         for gate, found in report.gates.items():
-            if not math.isfinite(found.mean):
-                continue
             width = (1.0 - found.low) / len(found.histogram)
             middles = [found.low + (i + 0.5) * width for i in range(len(found.histogram))]
             board.experiment.add_histogram_raw(
