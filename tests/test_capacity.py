@@ -31,6 +31,10 @@ def test_a_delay_line_holds_as_many_inputs_as_it_has_units() -> None:
     torch.testing.assert_close(found.by_lag[:7], torch.ones(7).double(), rtol=1e-6, atol=0)
     assert float(found.by_lag[7:].max()) < 0.01
     assert found.total <= found.bound == 8
+    with_present = memory_capacity(delay_line(8), steps=4000, lags=20, first_lag=0)
+    torch.testing.assert_close(with_present.by_lag[:8], torch.ones(8).double(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(with_present.by_lag[1:], found.by_lag)
+    assert with_present.total == pytest.approx(8, abs=0.05)  # chance correlations beyond lag 7
 
 
 def test_the_chunks_do_not_matter() -> None:
@@ -66,6 +70,8 @@ def test_what_cannot_be_is_refused() -> None:
         memory_capacity(RNNCell(2, 3))
     with pytest.raises(ValueError, match=r"steps >= 4 \* \(lags \+ 1\)"):
         memory_capacity(RNNCell(1, 3), steps=10)
+    with pytest.raises(ValueError, match="first_lag 0 or 1"):
+        memory_capacity(RNNCell(1, 3), first_lag=2)
     with pytest.raises(ValueError, match="penalties > 0"):
         memory_capacity(RNNCell(1, 3), penalties=())
     wild = RNNCell(1, 3, nonlinearity="relu").double()

@@ -4,7 +4,8 @@
 
 with u independent and uniform. Each w_k is fitted on one part of the states (ridge regression) and
 MC_k measured on another: measured on what it was fitted to, every lag would seem to be remembered a
-little. A linear network of N units reaches N at most, others less.
+little. All lags from 0 on together come to N at most, which a linear network with iid input reaches
+(a delay line holds N inputs, the present one among them). Usually the sum begins at k = 1.
 
 Reference: Jaeger, "Short term memory in echo state networks", GMD Report 152, 2001.
 """
@@ -27,12 +28,14 @@ class MemoryCapacity:
     """What `memory_capacity` found.
 
     Attributes:
-        by_lag (K): MC_k for k = 1 … K, each in [0, 1].
+        by_lag: MC_k for k = first_lag … K, each in [0, 1].
+        first_lag: 0 or 1.
         penalty: the ridge penalty that was used.
         bound: N, the most that a linear reader of N states can get.
     """
 
     by_lag: Tensor
+    first_lag: int
     penalty: float
     bound: int
 
@@ -48,6 +51,7 @@ class MemoryCapacity:
             "total": self.total,
             "bound": self.bound,
             "penalty": self.penalty,
+            "first_lag": self.first_lag,
             "by_lag": by_lag,
         }
 
@@ -58,6 +62,7 @@ def memory_capacity(
     *,
     steps: int = 20_000,
     lags: int = 200,
+    first_lag: int = 1,
     amplitude: float = 0.5,
     washout: int = 200,
     penalties: tuple[float, ...] = (1e-12, 1e-10, 1e-8, 1e-6, 1e-4),
@@ -75,6 +80,7 @@ def memory_capacity(
         cell: with one input; its weights are used as they are.
         steps: T, of all three stretches, after the washout.
         lags: K. Beyond twice the size of the state little is to be found.
+        first_lag: 1, or 0 to count the present input as remembered too.
         amplitude: of the input, uniform on [−amplitude, amplitude].
         washout: steps before the first that counts.
         penalties: of the ridge, times the mean square of the states; the best is taken.
@@ -89,6 +95,8 @@ def memory_capacity(
         raise ValueError(
             f"memory capacity is of one input signal: expected input_size 1, got {cell.input_size}"
         )
+    if first_lag not in (0, 1):
+        raise ValueError(f"expected first_lag 0 or 1, got {first_lag!r}")
     if lags < 1 or steps < 4 * (lags + 1) or chunk < 1 or washout < 0 or not amplitude > 0:
         raise ValueError(
             "expected lags >= 1, steps >= 4 * (lags + 1), chunk >= 1, washout >= 0 and amplitude > "
@@ -115,8 +123,9 @@ def memory_capacity(
             seen = seen[:, : cell.output_size] if outputs_only else seen
             size = seen.shape[1]
             if part is not None:
-                # Row t: u_{t-1} … u_{t-K}.
-                past = signal[at - lags : now - 1].unfold(0, lags, 1).flip(1)
+                # Row t: u_{t - first_lag} … u_{t-K}.
+                count = lags + 1 - first_lag
+                past = signal[at - lags : now - first_lag].unfold(0, count, 1).flip(1)
                 part.add(torch.cat((seen, torch.ones(len(seen), 1)), 1), past)
             at = now
     if not parts[0].square.isfinite().all():
@@ -133,7 +142,8 @@ def memory_capacity(
         if best is None or chosen > best[0]:
             best = (chosen, factor, weights)
     assert best is not None
-    return MemoryCapacity(parts[2].squared_correlation(best[2]), best[1], size)
+    by_lag = parts[2].squared_correlation(best[2])
+    return MemoryCapacity(by_lag, first_lag, best[1], size)
 
 
 class _Moments:
