@@ -26,7 +26,10 @@ FEW_UNITS: dict[str, dict[str, Any]] = {
     "clockwork": {"periods": [1, 3]},
     "delay": {"lags": [1, 2, 4]},
     "lmu": {"order": 3},
+    "reservoir": {"density": 0.6, "bias_scaling": 0.3, "leak": 0.7},
 }
+# Arguments that decide which numbers the weights are, and nothing of the equation.
+ONLY_DRAWN = {"topology", "distribution", "input_distribution"}
 
 
 class Case(typing.NamedTuple):
@@ -71,6 +74,8 @@ def _cases() -> list[Case]:
         cases.append(Case(path.stem, kind, arguments))
         hints = typing.get_type_hints(kind.__init__)
         for name in inspect.signature(kind).parameters:
+            if name in ONLY_DRAWN:
+                continue
             for other in _variants(hints[name], arguments.get(name)):
                 label = f"{path.stem}-{name}={other}"
                 cases.append(Case(label, kind, {**arguments, name: other}))
@@ -79,6 +84,11 @@ def _cases() -> list[Case]:
 
 CASES = _cases()
 each_cell = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each_trained_cell = pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if any(True for _ in case.make().parameters())],
+    ids=lambda case: case.name,
+)
 
 
 # Cells that no kernel can be printed for.

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cell_cases import HIDDEN, INPUT, Case, each_cell, random_state, sequence
+from cell_cases import HIDDEN, INPUT, Case, each_trained_cell, random_state, sequence
 from seqmodels.analysis.bptt import rnn_bptt, truncation, untied_gradients
 from seqmodels.cells import RNNCell
 from seqmodels.engines import ENGINES
@@ -69,7 +69,7 @@ def test_the_gradient_of_every_state_is_the_one_that_autograd_hides() -> None:
     torch.testing.assert_close(found.states, torch.stack([s.grad for s in states]))
 
 
-@each_cell
+@each_trained_cell
 def test_a_shared_gradient_is_the_sum_of_the_copies(case: Case) -> None:
     cell, x = case.make(), sequence(4, 2)
     state = random_state(cell, 2)
@@ -90,7 +90,7 @@ def test_every_copy_counts() -> None:
     assert all(g.any() for g in copies["weight_hh"][1:])
 
 
-@each_cell
+@each_trained_cell
 def test_truncation_ends_where_nothing_is_cut(case: Case) -> None:
     cell, x = case.make(), sequence(8, 3)
     found = truncation(cell, x, lambda y: weighted(y[-1]), [1, 2, 4, 8, 100])

@@ -29,7 +29,7 @@ from seqmodels.scan import scan
 from twins_clocked import clockwork_twin, lmu_twin
 from twins_delay import delay_twin
 from twins_indrnn import indrnn_twin, slstm_twin
-from twins_leaky import leaky_twin, lstm_variant_twin
+from twins_leaky import leaky_twin, lstm_variant_twin, reservoir_twin
 from twins_linear import cornn_twin, lem_twin, lru_twin, min_gru_twin, min_lstm_twin
 from twins_ugrnn import antisymmetric_twin, ugrnn_twin
 
@@ -89,6 +89,7 @@ TWINS: dict[str, Callable[..., tuple[Array, tuple[Array, ...]]]] = {
     "AntisymmetricCell": antisymmetric_twin,
     "IndRNNCell": indrnn_twin,
     "LeakyCell": leaky_twin,
+    "ReservoirCell": reservoir_twin,
     "SLSTMCell": slstm_twin,
     "UGRNNCell": ugrnn_twin,
     "LSTMVariantCell": lstm_variant_twin,

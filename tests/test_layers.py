@@ -17,6 +17,7 @@ from cell_cases import (
     Case,
     each_cell,
     each_pair,
+    each_trained_cell,
     random_state,
     sequence,
 )
@@ -298,7 +299,7 @@ def test_states_that_do_not_fit_a_stack_are_refused() -> None:
         layers(batch(), torch.zeros(2, 4, HIDDEN))
 
 
-@each_cell
+@each_trained_cell
 def test_a_stack_round_trips_through_its_state_dict(case: Case) -> None:
     layers = stack(case, hidden_size=[6, 2], num_layers=2)
     other = stack(case, hidden_size=[6, 2], num_layers=2)

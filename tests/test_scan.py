@@ -171,7 +171,7 @@ def test_float32_agrees_with_float64(case: Case, engine: str) -> None:
 @each_pair
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "lengths"])
 def test_autocast_runs_in_bfloat16(case: Case, engine: str, lengths: list[int] | None) -> None:
-    cell, x = case.make().float(), sequence().float()
+    cell, x = case.make().float(), sequence().float().requires_grad_()
     keep = None if lengths is None else prefix(lengths, 7)
     y, _ = run(engine, cell, x, None, keep)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -181,6 +181,7 @@ def test_autocast_runs_in_bfloat16(case: Case, engine: str, lengths: list[int] |
     assert not torch.equal(low, y)
     torch.testing.assert_close(low, y, rtol=0.05, atol=0.03)
     low.sum().backward()
+    assert x.grad is not None and x.grad.isfinite().all()
     for name, parameter in cell.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seqmodels.cells import LeakyCell, LSTMVariantCell
+from seqmodels.cells import LeakyCell, LSTMVariantCell, ReservoirCell
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 SIGMA = {
@@ -35,6 +35,14 @@ def leaky_twin(cell: LeakyCell, x: Array, s: Array) -> tuple[Array, tuple[Array,
         shift = x @ p["weight_time"].T if cell.time == "input" else 0
         tau = 1 + np.log(1 + np.exp(p["theta"] + shift))
     s = s + (SIGMA[cell.nonlinearity](a) - s) / tau
+    return s, (s,)
+
+
+def reservoir_twin(cell: ReservoirCell, x: Array, s: Array) -> tuple[Array, tuple[Array, ...]]:
+    p = arrays(cell)
+    a = p["bias"] + s @ p["weight_hh"].T + x @ p["weight_ih"].T
+    drive = np.tanh(a) if cell.nonlinearity == "tanh" else a
+    s = s + cell.leak * (drive - s)
     return s, (s,)
 
 

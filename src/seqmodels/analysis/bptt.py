@@ -120,6 +120,8 @@ def untied_gradients(
     """
     loop = _Loop(cell)
     names = [name for name, _ in loop.named_parameters()]
+    if not names:
+        raise ValueError(f"{type(cell).__name__} has no parameters: nothing of it is trained")
     copies = [
         {n: p.detach().clone().requires_grad_() for n, p in loop.named_parameters()} for _ in x
     ]
@@ -193,5 +195,7 @@ def _gradient(cell: Cell[S], x: Tensor, loss: Loss, horizon: int, state: Any) ->
         state = type(state)(*(field.detach() for field in state))
         outputs.append(y)
     parameters = [p for p in cell.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError(f"{type(cell).__name__} has no parameters: nothing of it is trained")
     grads = torch.autograd.grad(loss(torch.cat(outputs)), parameters, materialize_grads=True)
     return torch.cat([g.flatten() for g in grads])

@@ -104,7 +104,7 @@ def memory_capacity(
         )
     if not penalties or min(penalties) <= 0:
         raise ValueError(f"expected penalties > 0, got {penalties!r}")
-    like = next((p for p in cell.parameters() if p.is_floating_point()), torch.zeros(()))
+    like = cell.like()
     generator = torch.Generator().manual_seed(seed)
     lead = max(washout, lags)
     signal = torch.rand(lead + steps, generator=generator, dtype=torch.float64) * 2 - 1

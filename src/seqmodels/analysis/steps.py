@@ -61,7 +61,7 @@ class Step(Generic[S]):
     """
 
     def __init__(self, cell: Cell[S]) -> None:
-        like = next((p for p in cell.parameters() if p.is_floating_point()), torch.zeros(()))
+        like = cell.like()
         self._first = cell.initial_state(1, like.detach())
         self.fields: tuple[str, ...] = self._first._fields  # type: ignore[attr-defined]
         for name, field in zip(self.fields, self._first, strict=True):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from seqmodels.cells import LeakyCell
+from seqmodels.cells import LeakyCell, ReservoirCell
 from seqmodels.cells.base import Cell
 from seqmodels.cells.operators import BlockDiagonal, Dense, Diagonal
 from seqmodels.cells.wrapper import read
@@ -175,9 +175,11 @@ def time_constants(
 
 def leak_rate(cell: Cell[Any]) -> Tensor | None:
     """1/τ of a leaky cell (H); None for other cells and where the input chooses τ."""
+    one = torch.ones(cell.hidden_size, dtype=torch.float64)
+    if isinstance(cell, ReservoirCell):
+        return one * cell.leak
     if not isinstance(cell, LeakyCell) or cell.time == "input":
         return None
-    one = torch.ones(cell.hidden_size, dtype=torch.float64)
     if cell.time == "per_unit":
         return 1 / cell.time_constants.detach().double().cpu()
     if cell.time == "learned":

@@ -21,6 +21,7 @@ from seqmodels.cells.min_lstm import MinLSTMCell
 from seqmodels.cells.operators import BlockDiagonal, Dense, Diagonal, Nothing, Operator
 from seqmodels.cells.probed import Probed
 from seqmodels.cells.recurrent_dropout import RecurrentDropout
+from seqmodels.cells.reservoir import ReservoirCell
 from seqmodels.cells.rnn import RNNCell, RNNState
 from seqmodels.cells.slstm import SLSTMCell, SLSTMState
 from seqmodels.cells.ugrnn import UGRNNCell
@@ -59,6 +60,7 @@ __all__ = [
     "RNNCell",
     "RNNState",
     "RecurrentDropout",
+    "ReservoirCell",
     "S",
     "SLSTMCell",
     "SLSTMState",

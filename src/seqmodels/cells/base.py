@@ -10,9 +10,10 @@ all gates together). Sequences are time-major (T, B, ·) at this level.
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -140,7 +141,7 @@ class Cell(nn.Module, ABC, Generic[S]):
                 f"{name} expected x of shape (T, B, {self.input_size}) with T, B >= 1, "
                 f"got {tuple(x.shape)}"
             )
-        weight = next(self.parameters(), None)
+        weight = next(self._floats(), None)
         if weight is not None:
             if x.device != weight.device:
                 raise ValueError(
@@ -186,6 +187,14 @@ class Cell(nn.Module, ABC, Generic[S]):
                     f"(x is {tuple(x.shape)}), got {tuple(came_field.shape)}, {came_field.dtype} "
                     f"on {came_field.device}"
                 )
+
+    def like(self) -> Tensor:
+        """A tensor with the dtype and device of the cell: a parameter, a buffer, or a zero."""
+        return next(self._floats(), torch.zeros(())).detach()
+
+    def _floats(self) -> Iterator[Tensor]:
+        tensors = itertools.chain(self.parameters(), self.buffers())
+        return (t for t in tensors if t.is_floating_point())
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}"

@@ -109,7 +109,7 @@ class Delay(Cell[State]):
         self.not_activations = (*self.cell.not_activations, "past")
         with torch.no_grad():
             rows = _matrix(self.cell, self.cell.prepare()[0], self.lags).shape[0]
-        like = next(self.cell.parameters())
+        like = self.cell.like()
         self._inner: Any = type(self.cell.initial_state(1, like))
         self._kind = _kind(cast(Hashable, self._inner))
         for lag in self.lags[1:]:

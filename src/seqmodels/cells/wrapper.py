@@ -76,7 +76,7 @@ def probe(cell: Cell[Any]) -> tuple[Any, tuple[Stage[Any], ...], tuple[tuple[str
 
     A field is unchanged where a stage hands on the very tensor that it was given.
     """
-    parameter = next(cell.parameters(), torch.zeros(()))
+    parameter = cell.like()
     x = parameter.new_zeros(1, 1, cell.input_size)
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # a wrapper inside may draw
         stages = cell.prepare()

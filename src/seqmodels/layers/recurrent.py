@@ -108,7 +108,7 @@ class Recurrent(nn.Module, Generic[S]):
         return cell
 
     def _learn(self) -> None:
-        like = next(self.cell.parameters(), torch.zeros(()))
+        like = self.cell.like()
         template: Any = self.cell.initial_state(1, like.detach())
         for name, row in zip(template._fields, template, strict=True):
             if row.is_floating_point() and name not in self.cell.not_activations:
@@ -146,7 +146,7 @@ class Recurrent(nn.Module, Generic[S]):
         cell = self._wrapped(True)
         for each in around.values():
             cell = each(cell)
-        like = next(self.cell.parameters(), torch.zeros(())).detach()
+        like = self.cell.like()
         choose(self.engine, cell, like.new_zeros(1, 1, self.cell.input_size), None, None)
         self._around, self._running = around, (cell, self._running[1])
         self._exposed.clear()

@@ -57,7 +57,7 @@ class _Probed(Probed):
     def prepare(self) -> tuple[Stage[Any], ...]:
         # Twice with the same random numbers: the loss's backward pass frees its own way from the
         # effective weights to the parameters.
-        weight = next(self.cell.parameters(), torch.zeros(()))
+        weight = self.cell.like()
         devices = [weight.device] if weight.is_cuda else []
         with torch.random.fork_rng(devices=devices):
             self.stages = self.cell.prepare()

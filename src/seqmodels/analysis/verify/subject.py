@@ -74,7 +74,7 @@ class Subject:
 
     def state(self, cell: Cell[Any], batch: int = 4, seed: int = 2) -> Any:
         """A state that the cell comes to by itself, so that it is in every field's range."""
-        dtype = next((p.dtype for p in cell.parameters()), torch.float64)
+        dtype = cell.like().dtype
         with torch.no_grad():
             _, state = scan(cell, self.sequence(3, batch, dtype, seed))
         return fresh(state)

@@ -18,6 +18,10 @@ typedef void (*gemm_t)(const char*, const char*, const int*, const int*, const i
                        const T*, const int*, const T*, const int*, const T*, T*, const int*);
 typedef void (*threads_t)(int);
 
+// A product pays for its zeros unless they are this many, in a matrix of so many entries at least.
+static constexpr double SPARSE = 0.15;
+static constexpr size_t SMALLEST_SPARSE = 4096;
+
 // What moves over time: the values at time t begin at base + (t & mask) * step.
 struct Track {
   T* base;
@@ -52,8 +56,78 @@ struct Call {
   threads_t set_threads;
 };
 
+// The entries of a matrix that are not zero, by column of B (K, N): what a product with it costs.
+struct Sparse {
+  std::vector<int32_t> start, index;
+  std::vector<T> value;
+
+  // False where there are too many of them for this to pay; the search stops there.
+  bool fill(const T* b, int n, int k, int ld, bool transposed) {
+    const size_t most = (size_t)(SPARSE * n * k);
+    if ((size_t)n * k < SMALLEST_SPARSE) return false;
+    size_t found = 0;
+    const int rows = transposed ? n : k, columns = transposed ? k : n;
+    for (int r = 0; r < rows; ++r) {
+      const T* row = b + (size_t)r * ld;
+      for (int j = 0; j < columns; ++j) found += row[j] != T(0);
+      if (found > most) return false;
+    }
+    start.push_back(0);
+    for (int o = 0; o < n; ++o) {
+      for (int i = 0; i < k; ++i) {
+        const T v = transposed ? b[(size_t)o * ld + i] : b[(size_t)i * ld + o];
+        if (v != T(0)) index.push_back(i), value.push_back(v);
+      }
+      start.push_back((int32_t)index.size());
+    }
+    return true;
+  }
+
+  void run(int rows, int n, int k, const T* a, int lda, T beta, T* out, int ldc) const {
+    int r = 0;
+    for (; rows - r >= 4; r += LANES)
+      lanes(std::min(LANES, rows - r), n, k, a + (size_t)r * lda, lda, beta, out + (size_t)r * ldc, ldc);
+    for (; r < rows; ++r) {
+      const T* x = a + (size_t)r * lda;
+      T* y = out + (size_t)r * ldc;
+      for (int o = 0; o < n; ++o) {
+        // Four sums of their own, so that one entry does not wait for the other.
+        T sum[4] = {};
+        int32_t e = start[o];
+        for (; e + 4 <= start[o + 1]; e += 4)
+          for (int q = 0; q < 4; ++q) sum[q] += value[e + q] * x[index[e + q]];
+        for (; e < start[o + 1]; ++e) sum[0] += value[e] * x[index[e]];
+        y[o] = (sum[0] + sum[1]) + (sum[2] + sum[3]) + (beta == T(0) ? T(0) : beta * y[o]);
+      }
+    }
+  }
+
+  // Several rows side by side, so that each entry is read once for all of them.
+  static constexpr int LANES = 16;
+  void lanes(int count, int n, int k, const T* a, int lda, T beta, T* out, int ldc) const {
+    static thread_local std::vector<T> side;
+    side.assign((size_t)k * LANES, T(0));
+    for (int r = 0; r < count; ++r)
+      for (int i = 0; i < k; ++i) side[(size_t)i * LANES + r] = a[(size_t)r * lda + i];
+    for (int o = 0; o < n; ++o) {
+      T sum[LANES] = {};
+      for (int32_t e = start[o]; e < start[o + 1]; ++e) {
+        const T v = value[e];
+        const T* x = &side[(size_t)index[e] * LANES];
+#pragma omp simd
+        for (int r = 0; r < LANES; ++r) sum[r] += v * x[r];
+      }
+      for (int r = 0; r < count; ++r) {
+        T* y = out + (size_t)r * ldc + o;
+        *y = sum[r] + (beta == T(0) ? T(0) : beta * *y);
+      }
+    }
+  }
+};
+
 // A product with one matrix on the right, which stays the same over time:
 // C (rows, N) = A (rows, K) @ B (K, N) + beta * C, B given as it lies (ld) or transposed.
+// A matrix of mostly zeros is multiplied entry by entry.
 struct Product {
   int n, k, ld;
   bool transposed;
@@ -61,9 +135,13 @@ struct Product {
   float* packed;
   compute_t compute;
   gemm_t gemm;
+  bool few;
+  Sparse sparse;
 
   void prepare(const Call& c, const T* b, int rows, int n_, int k_, int ld_, bool transposed_) {
     compute = c.compute, gemm = c.gemm, matrix = b, n = n_, k = k_, ld = ld_, transposed = transposed_, packed = nullptr;
+    few = sparse.fill(b, n, k, ld, transposed);
+    if (few) return;
     if (sizeof(T) == 4 && c.pack) {
       size_t bytes = c.pack_size(162, rows, n, k);
       if (posix_memalign((void**)&packed, 64, bytes + 64)) packed = nullptr;
@@ -72,6 +150,7 @@ struct Product {
     }
   }
   void run(int rows, const T* a, int lda, T beta, T* out, int ldc) const {
+    if (few) return sparse.run(rows, n, k, a, lda, beta, out, ldc);
     if (packed) {
       compute(101, 111, 151, rows, n, k, (const float*)a, lda, packed, ld, (float)beta,
                     (float*)out, ldc);

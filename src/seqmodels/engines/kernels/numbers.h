@@ -1,5 +1,6 @@
 // Functions of one number that a compiler turns into vectors: no branches, no calls. For float
-// they are polynomials exact to about two units in the last place; for double, libm's own.
+// they are polynomials exact to about two units in the last place; for double, exp and tanh are
+// rational functions as exact as that (after Cephes, https://www.netlib.org/cephes), the rest libm's.
 
 static inline float from_bits(int32_t bits) {
   float value;
@@ -25,10 +26,31 @@ static inline float exponential(float x) {
   const int32_t half = whole >> 1;
   return p * from_bits((half + 127) << 23) * from_bits((whole - half + 127) << 23);
 }
-static inline double exponential(double x) { return std::exp(x); }
+static inline double from_bits(int64_t bits) {
+  double value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+// 2^n of a whole number in [-1100, 1100]: n + 1.5 * 2^52 has n in its last bits.
+static inline double power_of_two(double n) {
+  const double shifted = n + 6755399441055744.0;
+  int64_t bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  return from_bits((int64_t)((uint64_t)(bits + 1023) << 52));
+}
+static inline double exponential(double x) {
+  const double c = x > 746.0 ? 746.0 : x < -746.0 ? -746.0 : x;
+  const double n = (c * 1.4426950408889634 + 6755399441055744.0) - 6755399441055744.0;
+  const double r = (c - n * 6.93145751953125e-1) - n * 1.42860682030941723212e-6, s = r * r;
+  const double p = r * ((1.26177193074810590878e-4 * s + 3.02994407707441961300e-2) * s + 1.0);
+  const double q = ((3.00198505138664455042e-6 * s + 2.52448340349684104192e-3) * s +
+                    2.27265548208155028766e-1) * s + 2.0;
+  const double half = (n * 0.5 + 6755399441055744.0) - 6755399441055744.0;
+  return (1.0 + 2.0 * (p / (q - p))) * power_of_two(half) * power_of_two(n - half);
+}
 
 static inline float logistic(float x) { return 1.0f / (1.0f + exponential(-x)); }
-static inline double logistic(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+static inline double logistic(double x) { return 1.0 / (1.0 + exponential(-x)); }
 
 static inline float absolute(float x) { return std::fabs(x); }
 static inline double absolute(double x) { return std::fabs(x); }
@@ -45,7 +67,16 @@ static inline float hyperbolic(float x) {
   const float far = std::copysign(1.0f - 2.0f / (exponential(2.0f * a) + 1.0f), x);
   return a < 0.625f ? near_zero : far;
 }
-static inline double hyperbolic(double x) { return std::tanh(x); }
+static inline double hyperbolic(double x) {
+  const double a = std::fabs(x), s = x * x;
+  const double p = (-9.64399179425052238628e-1 * s - 9.92877231001918586564e1) * s -
+                   1.61468768441708447952e3;
+  const double q = ((s + 1.12811678491632931402e2) * s + 2.23548839060100448583e3) * s +
+                   4.84406305325125486048e3;
+  const double near_zero = x + x * s * (p / q);
+  const double far = std::copysign(1.0 - 2.0 / (exponential(2.0 * a) + 1.0), x);
+  return a < 0.625 ? near_zero : far;
+}
 
 static inline float logarithm(float x) {
   // x = 2^n m with m in [sqrt(1/2), sqrt(2)), and a polynomial in m - 1. Below the normal numbers x
