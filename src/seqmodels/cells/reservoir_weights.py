@@ -42,7 +42,8 @@ def recurrent_weights(
         return line
     if topology == "orthogonal":
         q, r = torch.linalg.qr(torch.randn(units, units, dtype=torch.float64))
-        return radius * q * r.diagonal().sign()  # Haar measure: the signs made positive
+        signs: Tensor = r.diagonal().sign()
+        return q * (radius * signs)  # Haar measure: the signs made positive
     drawn = draw((units, units), distribution, density)
     if radius == 0:
         return torch.zeros_like(drawn)
