@@ -43,7 +43,8 @@ def recurrent_weights(
     if topology == "orthogonal":
         q, r = torch.linalg.qr(torch.randn(units, units, dtype=torch.float64))
         signs: Tensor = r.diagonal().sign()
-        return q * (radius * signs)  # Haar measure: the signs made positive
+        rotation: Tensor = q * (radius * signs)  # Haar measure: the signs made positive
+        return rotation
     drawn = draw((units, units), distribution, density)
     if radius == 0:
         return torch.zeros_like(drawn)
