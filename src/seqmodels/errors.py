@@ -38,3 +38,8 @@ def did_you_mean(suggestions: Sequence[str]) -> str:
     if not suggestions:
         return ""
     return f" (did you mean {' or '.join(repr(name) for name in suggestions)}?)"
+
+
+def short(value: float) -> str:
+    """A number for people: four places, or three digits where that would be nothing but zeros."""
+    return f"{value:.4f}" if abs(value) >= 0.01 or value == 0 else f"{value:.3g}"

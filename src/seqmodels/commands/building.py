@@ -66,6 +66,8 @@ def _model(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
 def try_out(model: nn.Module, data: DataModule) -> None:
     """One small call, so that an engine that may not run says so before a run directory is made."""
     inputs = next(iter(data.train_loader())).inputs[:2, :2]
+    if inputs.is_floating_point():  # the trainer's precision comes later
+        inputs = inputs.to(next(model.parameters()).dtype)
     model.eval()
     model(inputs)
     model.train()

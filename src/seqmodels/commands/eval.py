@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from seqmodels.config import apply_overrides, check, compose, instantiate, to_plain
-from seqmodels.errors import UserError
+from seqmodels.errors import UserError, short
 from seqmodels.runs import existing_run, finite, now
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     # Again by the split's own statistics: Lightning's stages are only two.
     metrics = {f"{stage}/{name}": value for name, value in task.metrics(stage, loss).items()}
     for name, value in metrics.items():
-        print(f"{name:28s} {value:10.4f}")
+        print(f"{name:28s} {short(value):>10s}")
     row = {
         "date": now(),
         "checkpoint": cfg.checkpoint,

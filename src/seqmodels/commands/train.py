@@ -13,7 +13,7 @@ import yaml
 from omegaconf import DictConfig
 
 from seqmodels.config import check, compose, diff, instantiate, step_limit, to_plain
-from seqmodels.errors import UserError
+from seqmodels.errors import UserError, short
 from seqmodels.runs import (
     Record,
     create_run_dir,
@@ -110,7 +110,7 @@ class _Run:
         self.baselines = self.data.baselines()
         for name, value in self.baselines.items():
             unit = self.data.loss_unit
-            print(f"baseline {name}: {value:.4f} {unit} on the validation data", flush=True)
+            print(f"baseline {name}: {short(value)} {unit} on the validation data", flush=True)
 
     def _say_what_runs(self) -> None:
         described = self.data.describe()
@@ -313,10 +313,10 @@ class _Run:
         for name, value in sorted(fields["metrics"].items()):
             if name.startswith(("val/", "test/")):
                 best = fields["best"].get(name)
-                also = f"   best {best['value']:.4f} at step {best['step']}" if best else ""
-                print(f"{name:28s} {value:10.4f}{also}")
+                also = f"   best {short(best['value'])} at step {best['step']}" if best else ""
+                print(f"{name:28s} {short(value):>10s}{also}")
         for name, value in self.baselines.items():
-            print(f"{'baseline ' + name:28s} {value:10.4f}")
+            print(f"{'baseline ' + name:28s} {short(value):>10s}")
         print(f"finished in {fields['wall_time_seconds']:.0f} s: {self.run_dir}", flush=True)
 
 

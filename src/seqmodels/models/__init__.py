@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from seqmodels.models.echo_state import EchoStateModel
 from seqmodels.models.parts import TokenEmbedding, TokenHead
 from seqmodels.models.prediction import LinearHead, OneHot, PredictionModel, RealInputs
 from seqmodels.models.sequence import SequenceModel
 
 __all__ = [
+    "EchoStateModel",
     "LinearHead",
     "OneHot",
     "PredictionModel",

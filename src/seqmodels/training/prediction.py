@@ -8,8 +8,10 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from seqmodels.data.base import IGNORE, Loader, SequenceBatch
+from seqmodels.data.series import SeriesData
 from seqmodels.training.clipping import Clip
 from seqmodels.training.schedules import Schedule
+from seqmodels.training.series_scores import Scores, free_runs, free_scores
 from seqmodels.training.task import OptimizerFactory, SequenceTask, Stage, StepResult
 
 SOLVED = (
@@ -96,13 +98,14 @@ class Prediction(SequenceTask):
         chosen, targets = outputs[asked], batch.targets[asked]  # (N, O), (N) or (N, O)
         count = asked.sum()
         if not self.training:
-            self._tally(asked, self.right(chosen, targets))
+            self._tally(asked, chosen, targets)
         return StepResult(self.losses(chosen, targets).mean(), count, state)
 
     def loss_at(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return self.losses(outputs, targets).sum()
 
-    def _tally(self, asked: Tensor, right: Tensor) -> None:
+    def _tally(self, asked: Tensor, outputs: Tensor, targets: Tensor) -> None:
+        right = self.right(outputs, targets)
         wrong = asked.clone()  # (B, T)
         wrong[asked] = ~right
         steps = asked.shape[1]
@@ -164,6 +167,9 @@ class Classification(Prediction):
 class Regression(Prediction):
     """Mean squared error; right is what lies within `tolerance` of every number.
 
+    Of series (`seqmodels.data.series`) it reports NRMSE, NMSE and R² instead, and how a model does on
+    its own outputs where the data asks for that (`seqmodels.training.series_scores`).
+
     Args:
         tolerance: > 0; 0.04 is that of the adding problem of Hochreiter & Schmidhuber 1997.
         others: see `Prediction`.
@@ -197,6 +203,8 @@ class Regression(Prediction):
             tar=tar,
         )
         self.tolerance = tolerance
+        self._series = data if isinstance(data, SeriesData) else None
+        self._scores = Scores()
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs - targets).square().mean(1)
@@ -206,3 +214,22 @@ class Regression(Prediction):
 
     def asked(self, targets: Tensor) -> Tensor:
         return ~targets.isnan().any(2)
+
+    def _start_evaluation(self) -> None:
+        super()._start_evaluation()
+        self._scores = Scores()
+
+    def _tally(self, asked: Tensor, outputs: Tensor, targets: Tensor) -> None:
+        if self._series is None:
+            super()._tally(asked, outputs, targets)
+        else:
+            self._scores.add(outputs, targets)
+
+    def metrics(self, stage: Stage, loss: float) -> dict[str, float]:
+        values = super().metrics(stage, loss)
+        if self._series is not None and stage != "train":
+            values |= self._scores.values()
+            runs = free_runs(self.model, self._series) if stage == "test" else None
+            if runs is not None:
+                values |= free_scores(*runs, self._series)
+        return values

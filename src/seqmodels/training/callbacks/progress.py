@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from seqmodels.errors import short
 from seqmodels.training.schedules import Horizon
 from seqmodels.training.task import SequenceTask
 
@@ -68,7 +69,7 @@ class ProgressDisplay(pl.Callback):
             self._task,
             completed=trainer.global_step,
             description=f"epoch {trainer.current_epoch + 1}",
-            numbers=f"train {pl_module.epoch_loss:.4f} {self._validated}",
+            numbers=f"train {short(pl_module.epoch_loss)} {self._validated}",
         )
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -79,13 +80,13 @@ class ProgressDisplay(pl.Callback):
         if trainer.state.fn != "fit":
             return
         loss = trainer.callback_metrics.get("val/loss")
-        self._validated = "" if loss is None else f"val {float(loss):.4f}"
+        self._validated = "" if loss is None else f"val {short(float(loss))}"
         if self._progress is None:
             assert isinstance(pl_module, SequenceTask)
             elapsed = time.monotonic() - self._started
             print(
                 f"step {trainer.global_step}  epoch {trainer.current_epoch + 1}  "
-                f"train {pl_module.epoch_loss:.4f}  {self._validated}  {elapsed:.0f} s",
+                f"train {short(pl_module.epoch_loss)}  {self._validated}  {elapsed:.0f} s",
                 file=self.console.file,
                 flush=True,
             )
