@@ -167,8 +167,8 @@ class Classification(Prediction):
 class Regression(Prediction):
     """Mean squared error; right is what lies within `tolerance` of every number.
 
-    Of series (`seqmodels.data.series`) it reports NRMSE, NMSE and R² instead, and how a model does on
-    its own outputs where the data asks for that (`seqmodels.training.series_scores`).
+    Of series (`seqmodels.data.series`) it reports NRMSE, NMSE and R² instead, and how a model does
+    on its own outputs where the data asks for that (`seqmodels.training.series_scores`).
 
     Args:
         tolerance: > 0; 0.04 is that of the adding problem of Hochreiter & Schmidhuber 1997.

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from seqmodels.runs import Record, finite
 
 # A metric is better when lower, unless its name ends in one of these.
-HIGHER_IS_BETTER = ("accuracy", "f1", "r2")
+HIGHER_IS_BETTER = ("accuracy", "f1", "r2", "valid_time")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:

@@ -33,9 +33,9 @@ class ClosedForm(Optimizer):
 class Ridge(Regression):
     """min Σ_t ‖y_t − c − V z_t‖² + β ‖V‖² over the features z of an `EchoStateModel`.
 
-    One pass over the training data, in pieces whose size does not depend on its length; then V and c
-    for every penalty, of which the one with the least error on the validation data is kept. Series
-    are read one by one or side by side, each from the initial state; where nothing is asked
+    One pass over the training data, in pieces whose size does not depend on its length; then V and
+    c for every penalty, of which the one with the least error on the validation data is kept.
+    Series are read one by one or side by side, each from the initial state; where nothing is asked
     (washout) nothing is fitted.
 
     Args:
@@ -116,7 +116,11 @@ class Ridge(Regression):
     def _rows(self, batch: SequenceBatch) -> Iterator[tuple[Tensor, Tensor]]:
         """Features (N, F) and answers (N, O), piece by piece."""
         whole = any(getattr(m, "causal", True) is False for m in self.model.modules())
-        rows = [slice(None)] if batch.lengths is None else [slice(b, b + 1) for b in range(len(batch.inputs))]
+        rows = (
+            [slice(None)]
+            if batch.lengths is None
+            else [slice(b, b + 1) for b in range(len(batch.inputs))]
+        )
         for index, row in enumerate(rows):
             inputs, targets = batch.inputs[row], batch.targets[row]
             if batch.lengths is not None:
@@ -146,7 +150,7 @@ class Ridge(Regression):
                 moved = self._moved(each)
                 for features, targets in self._rows(moved):
                     said = features.double() @ weights.flatten(0, 1).t() + biases.flatten()
-                    said = said.unflatten(1, biases.shape)  # (N, P, O)
+                    said = said.reshape(-1, *biases.shape)  # (N, P, O)
                     errors += (said - targets.double().unsqueeze(1)).square().sum((0, 2))
             self.model.train()
             best = int(errors.nan_to_num(nan=torch.inf).argmin())

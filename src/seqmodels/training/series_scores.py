@@ -103,7 +103,8 @@ def free_runs(model: nn.Module, data: SeriesData) -> tuple[Tensor, Tensor] | Non
                 f"{len(inputs) - part.lead}"
             )
         count = min(share, room + 1)
-        places = torch.linspace(part.lead, part.lead + room, count).long().unique().tolist()
+        even = torch.linspace(part.lead, part.lead + room, count).long().tolist()
+        places = sorted(set(even))
         states, at, state = [], 0, None
         for place in places:
             if place > at:

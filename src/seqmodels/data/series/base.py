@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from seqmodels.data.base import SPLITS, DataModule, SequenceBatch, Split
@@ -38,8 +37,8 @@ class SeriesData(DataModule):
     With the series y, its drive u (there may be none), and the horizon h:
 
         asked for at step t:  y_{t+h}
-        known at step t:      u_t, and with `feedback` y_{t+min(h,1)−1}: the newest value that a model
-                              can have made itself, so that it can run on its own (`free_steps`)
+        known at step t:      u_t, and with `feedback` y_{t+min(h,1)−1}: the newest value that a
+                              model can have made itself, to run on its own (`free_steps`)
 
     A series is cut into training, validation and test, in this order. Each part is read from
     `washout` steps before its first answer on: in the training part these are its first steps, in
@@ -102,7 +101,7 @@ class SeriesData(DataModule):
             raise ValueError(f"data.scale: expected none, standard or range, got {scale!r}")
         parts = (train, valid, test)
         shares = 0 < train < 1
-        if train <= 0 or shares and (sum(parts) > 1 + 1e-9):
+        if train <= 0 or (shares and (sum(parts) > 1 + 1e-9)):
             raise ValueError(f"data.train, valid, test: expected steps or shares, got {parts}")
         if not shares and any(p != int(p) for p in parts):
             raise ValueError(
