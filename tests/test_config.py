@@ -542,6 +542,7 @@ SUPPLIED = {"data": {"seed"}, "logger": {"resume_step"}}
 def shipped(override: str) -> DictConfig:
     needed = {
         "model/cell=custom": ["model.cell._target_=config_toys.Cell"],
+        "data=generated_series": ["data.source._target_=seqmodels.data.series.Lorenz"],
         "data=synthetic": ["data.problem._target_=seqmodels.data.synthetic.Adding"],
     }
     return compose("train", [override, *needed.get(override, [])])
