@@ -128,8 +128,8 @@ class Blocks(Problem):
     """a^n b^n (letters=2) or a^n b^n c^n (letters=3): what comes next, where that is certain.
 
     The symbols are the letters; the class after the last letter is the end. From the first b on
-    each step's next symbol follows from n alone, and is asked; while a's come nothing is, for any n may
-    follow. A sequence is right where every answer is: the criterion of Gers & Schmidhuber 2001.
+    each step's next symbol follows from n alone, and is asked; while a's come nothing is, for any n
+    may follow. A sequence is right where every answer is: the criterion of Gers & Schmidhuber 2001.
 
     The `length` of the data is n; a sequence has letters · n steps.
 
