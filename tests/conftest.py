@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 
 from seqmodels.engines import ENGINES, Compiled
@@ -24,3 +26,12 @@ os.environ.setdefault("SEQMODELS_CACHE", str(Path(__file__).parents[1] / ".pytes
 compiled = ENGINES["compiled"]
 assert isinstance(compiled, Compiled)
 compiled.backend = "none"
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Products this small are no work for two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -18,7 +18,9 @@ from seqmodels.cells.lstm import LSTMCell, LSTMState
 from seqmodels.cells.lstm_variant import LSTMVariantCell
 from seqmodels.cells.min_gru import MinGRUCell
 from seqmodels.cells.min_lstm import MinLSTMCell
+from seqmodels.cells.neighbours import Neighbours
 from seqmodels.cells.operators import BlockDiagonal, Dense, Diagonal, Nothing, Operator
+from seqmodels.cells.pixel_lstm import PixelLSTMCell
 from seqmodels.cells.probed import Probed
 from seqmodels.cells.recurrent_dropout import RecurrentDropout
 from seqmodels.cells.reservoir import ReservoirCell
@@ -54,8 +56,10 @@ __all__ = [
     "LeakyCell",
     "MinGRUCell",
     "MinLSTMCell",
+    "Neighbours",
     "Nothing",
     "Operator",
+    "PixelLSTMCell",
     "Probed",
     "RNNCell",
     "RNNState",

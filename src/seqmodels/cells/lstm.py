@@ -19,7 +19,7 @@ class LSTMState(NamedTuple):
     c: Tensor
 
 
-def _update(gates_x: Tensor, gates_h: Tensor, state: LSTMState) -> LSTMState:
+def lstm_update(gates_x: Tensor, gates_h: Tensor, state: LSTMState) -> LSTMState:
     i, f, g, o = (gates_x + gates_h).chunk(4, dim=-1)  # (B, 4H) -> 4 × (B, H)
     c = torch.sigmoid(f) * state.c + torch.sigmoid(i) * torch.tanh(g)
     return LSTMState(torch.sigmoid(o) * torch.tanh(c), c)
@@ -78,7 +78,7 @@ class LSTMCell(Cell[LSTMState]):
         return functional.linear(x, self.weight_ih, bias)  # (T, B, I) -> (T, B, 4H)
 
     def prepare(self) -> tuple[Stage[LSTMState], ...]:
-        return (Stage(Dense(self.weight_hh), _update),)
+        return (Stage(Dense(self.weight_hh), lstm_update),)
 
     def initial_state(self, batch_size: int, like: Tensor) -> LSTMState:
         shape = (batch_size, self.hidden_size)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from seqmodels.models.echo_state import EchoStateModel
 from seqmodels.models.parts import TokenEmbedding, TokenHead
+from seqmodels.models.pixel_sampling import sample_images
+from seqmodels.models.pixelrnn import PixelRNN
 from seqmodels.models.prediction import LinearHead, OneHot, PredictionModel, RealInputs
 from seqmodels.models.sequence import SequenceModel
 
@@ -11,9 +13,11 @@ __all__ = [
     "EchoStateModel",
     "LinearHead",
     "OneHot",
+    "PixelRNN",
     "PredictionModel",
     "RealInputs",
     "SequenceModel",
     "TokenEmbedding",
     "TokenHead",
+    "sample_images",
 ]

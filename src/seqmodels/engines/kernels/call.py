@@ -159,7 +159,7 @@ class Run:
         self.gates_x, self.weights, self.biases = gates_x, weights, biases
         self.params, self.keep = params, keep
         self.steps, self.batch = gates_x.shape[:2]
-        self.threads = max(1, min(torch.get_num_threads(), self.batch))
+        self.threads = max(1, min(torch.get_num_threads(), self.batch // source.together))
         self.store = store
         self._whole: list[Tensor] = []
         self.masks: list[int] = []

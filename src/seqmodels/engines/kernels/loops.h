@@ -167,7 +167,14 @@ struct Products {
   Product of[STAGES][MOST_BLOCKS];
 };
 
-static int64_t slice_start(const Call& c, int64_t slice) { return c.batch * slice / c.threads; }
+// Rows that read each other stay together.
+static int64_t slice_start(const Call& c, int64_t slice) {
+  return c.batch / TOGETHER * slice / c.threads * TOGETHER;
+}
+
+// The rows of a slice that have a row so much further on, and the first of them.
+static inline int rows_with(int rows, const Block& of) { return std::max(0, rows - std::abs(of.shift)); }
+static inline int64_t first_with(const Block& of) { return std::max(0, -of.shift); }
 
 static void prepare_products(const Call& c, Products& all, bool backward) {
   const int rows = (int)((c.batch + c.threads - 1) / c.threads);
@@ -221,9 +228,10 @@ static void forward_slice(const Call& c, const Products& products, int64_t low, 
           const Block& of = BLOCK[s][b];
           const int64_t width = WIDTH[of.field];
           const T* from = of.lag ? c.field[0].at(t + 1 - of.lag) : before(c, s, of.field, t);
-          const T* read = from + low * width + of.column;
-          products.of[s][b].run(rows, read, (int)width, add || !of.first ? T(1) : T(0),
-                                out + of.row, (int)RECUR[s]);
+          const int64_t at = first_with(of);
+          const T* read = from + (low + at + of.shift) * width + of.column;
+          products.of[s][b].run(rows_with(rows, of), read, (int)width, add || !of.first ? T(1) : T(0),
+                                out + at * RECUR[s] + of.row, (int)RECUR[s]);
         }
       }
       const T* state[FIELDS];
@@ -315,8 +323,10 @@ static void backward_slice(const Call& c, const Products& products, int64_t slic
         const Block& of = BLOCK[s][b];
         // What read an output of the past adds to the gradient of that output.
         T* late = (T*)c.grad_y + ((t - of.lag) * c.batch + low) * OUTPUT;
-        products.of[s][b].run(rows, into_h + low * RECUR[s] + of.row, (int)RECUR[s], T(1),
-                              (of.lag ? late : grad[of.field]) + of.column, (int)WIDTH[of.field]);
+        const int64_t at = first_with(of);
+        products.of[s][b].run(rows_with(rows, of), into_h + (low + at) * RECUR[s] + of.row, (int)RECUR[s], T(1),
+                              (of.lag ? late : grad[of.field]) + (at + of.shift) * WIDTH[of.field] + of.column,
+                              (int)WIDTH[of.field]);
       }
     }
   }

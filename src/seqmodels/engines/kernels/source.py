@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqmodels.cells import Dense, Stage
+from seqmodels.cells import Dense, Neighbours, Stage
 from seqmodels.cells.operators import BlockDiagonal
 from seqmodels.cells.past import Lagged
 from seqmodels.engines.kernels.graph import Input, Moved, Node, NotPrintable, Pointwise, trace
@@ -25,7 +25,8 @@ class Block(NamedTuple):
     """A product with a part of the matrix: rows of the result, columns of one field.
 
     matrix: where the part begins; first: whether nothing was written to these rows before; lag: how
-    many steps ago the output is that it reads, 0 for the field as it is.
+    many steps ago the output is that it reads, 0 for the field as it is; shift: how many rows of
+    the batch further on the row is that a row reads.
     """
 
     field: int
@@ -36,6 +37,7 @@ class Block(NamedTuple):
     matrix: int
     first: bool
     lag: int = 0
+    shift: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Source:
     gates: int
     widths: tuple[int, ...]
     stages: tuple[StageLayout, ...]
+    together: int = 1  # rows of the batch that read each other
 
     @property
     def most_params(self) -> int:
@@ -84,7 +87,7 @@ class Source:
         )
 
 
-_PRODUCTS = (Dense, BlockDiagonal, Lagged)
+_PRODUCTS = (Dense, BlockDiagonal, Lagged, Neighbours)
 
 
 def is_product(stage: Stage[Any]) -> bool:
@@ -105,6 +108,8 @@ def _blocks(
         return _heads(operator, reads, widths)
     if isinstance(operator, Lagged):
         return _parts(operator, reads, widths)
+    if isinstance(operator, Neighbours):
+        return _shifted(operator, reads, widths)
     rows, at, found = operator.weight.shape[0], 0, []
     for field in reads:
         found.append(Block(field, 0, widths[field], 0, rows, at, at == 0))
@@ -127,6 +132,18 @@ def _parts(operator: Lagged, reads: tuple[int, ...], widths: list[int]) -> tuple
                 at += high - low
             begin += widths[field]
     return tuple(found)
+
+
+def _shifted(operator: Neighbours, reads: tuple[int, ...], widths: list[int]) -> tuple[Block, ...]:
+    """One product for each offset. That of the row itself comes first, for it reaches all rows."""
+    if len(reads) > 1:
+        raise NotPrintable("its map of neighbours reads more than one field of the state")
+    rows, width = operator.weight.shape[0], widths[reads[0]]
+    numbers = sorted(range(len(operator.offsets)), key=lambda k: operator.offsets[k] != 0)
+    return tuple(
+        Block(reads[0], 0, width, 0, rows, k * width, place == 0, shift=operator.offsets[k])
+        for place, k in enumerate(numbers)
+    )
 
 
 def _heads(operator: BlockDiagonal, reads: tuple[int, ...], widths: list[int]) -> tuple[Block, ...]:
@@ -158,7 +175,10 @@ def make_source(stages: tuple[Stage[Any], ...], gates_x: Tensor, state: Any) -> 
         texts = [t.printed(last=t is traced[-1]) for t in traced]
     layouts = [t.layout() for t in traced]
     widths = tuple(f.numel() for f in state)
-    source = Source("", gates_x.numel(), widths, tuple(layouts))
+    together = {s.operator.positions for s in stages if isinstance(s.operator, Neighbours)} or {1}
+    if len(together) > 1:
+        raise NotPrintable(f"its maps of neighbours go over lines of {sorted(together)} places")
+    source = Source("", gates_x.numel(), widths, tuple(layouts), max(together))
     kind = {torch.float32: "float", torch.float64: "double"}[gates_x.dtype]
     text = "\n".join(
         [
@@ -171,7 +191,7 @@ def make_source(stages: tuple[Stage[Any], ...], gates_x: Tensor, state: Any) -> 
             _resource("loops.h"),
         ]
     )
-    return Source(text, source.gates, source.widths, source.stages)
+    return replace(source, text=text)
 
 
 def _resource(name: str) -> str:
@@ -218,12 +238,13 @@ def _constants(source: Source) -> str:
         [
             f"constexpr int FIELDS = {len(source.widths)}, STAGES = {len(stages)};",
             f"constexpr int MOST_PARAMS = {most};",
+            f"constexpr int64_t TOGETHER = {source.together};",
             f"constexpr int64_t GATES = {source.gates}, OUTPUT = {source.widths[0]};",
             f"constexpr int64_t WIDTH[] = {row(source.widths)};",
             f"constexpr int64_t RECUR[] = {row(s.recur for s in stages)};",
             f"constexpr bool SUMMED[] = {row(s.summed for s in stages)};",
             "struct Block { int field, column, columns, row, rows; int64_t matrix; bool first; "
-            "int lag; };",
+            "int lag, shift; };",
             f"constexpr int MOST_BLOCKS = {blocks};",
             f"constexpr int LD[] = {row(s.row for s in stages)};",
             f"constexpr int BLOCKS[] = {row(len(s.blocks) for s in stages)};",
