@@ -159,34 +159,60 @@ class HubTextData(TextStreams):
         return text
 
     def _load(self) -> Any:
-        import datasets  # takes seconds, and only this kind of data needs it
-
-        offline = False
         if self.name is None:
             refuse_missing(_paths(self.data_files))
-        elif not Path(self.name).is_dir():
-            # Or it would try again for half a minute before it gives up.
-            offline = not reachable(datasets.config.HF_ENDPOINT)
-        path = self.name if self.name is not None else self.format
-        with _quiet(offline=offline):
-            try:
-                return datasets.load_dataset(
-                    path, self.config, data_files=self.data_files, cache_dir=self.cache_dir
-                )
-            except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
-                why = (
-                    "the hub cannot be reached, and there is no copy in the cache"
-                    if offline
-                    else _first_line(error)
-                )
-                raise ValueError(
-                    f"data.name={self.name}: {why}. Give local files with data.data_files=FILES"
-                ) from error
-            except OSError:
-                raise  # the place of the cache: it names its file
-            except Exception as error:
-                # Of many kinds: of the hub, of HTTP, of Arrow, of a set that is a script.
-                raise ValueError(f"{self._shown()} cannot be read: {_first_line(error)}") from error
+        return load_set(
+            self.name if self.name is not None else str(self.format),
+            self.config,
+            data_files=self.data_files,
+            cache_dir=self.cache_dir,
+            local=self.name is None or Path(self.name).is_dir(),
+            shown=self._shown(),
+            advice="Give local files with data.data_files=FILES",
+        )
+
+
+def load_set(
+    name: str,
+    config: str | None = None,
+    *,
+    data_files: str | list[str] | dict[str, Any] | None = None,
+    cache_dir: str | None = None,
+    local: bool = False,
+    shown: str,
+    advice: str,
+) -> Any:
+    """`datasets.load_dataset`, quiet, whose troubles are said in one line.
+
+    Args:
+        name, config, data_files, cache_dir: its own.
+        local: nothing is asked of the hub.
+        shown: what to call the set when something is wrong with it.
+        advice: said where the hub cannot be reached or does not know the name.
+
+    Raises:
+        ValueError: it cannot be had.
+        OSError: the cache cannot be written.
+    """
+    import datasets  # takes seconds, and only this kind of data needs it
+
+    # Or it would try again for half a minute before it gives up.
+    offline = not local and not reachable(datasets.config.HF_ENDPOINT)
+    with _quiet(offline=offline):
+        try:
+            return datasets.load_dataset(name, config, data_files=data_files, cache_dir=cache_dir)
+        except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
+            why = (
+                "the hub cannot be reached, and there is no copy in the cache"
+                if offline
+                else _first_line(error)
+            )
+            raise ValueError(f"data.name={name}: {why}. {advice}") from error
+        except OSError:
+            raise  # the place of the cache: it names its file
+        except Exception as error:
+            # Of many kinds: of the hub, of HTTP, of Arrow, of a set that is a script.
+            raise ValueError(f"{shown} cannot be read: {_first_line(error)}") from error
 
 
 @contextlib.contextmanager
