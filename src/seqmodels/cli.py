@@ -52,7 +52,18 @@ COMMANDS = {
     ),
     "sample": Command(
         "generate with a trained run",
-        ("seqmodels sample run=DIR length=200 temperature=0.8",),
+        (
+            "seqmodels sample run=DIR length=200 temperature=0.8",
+            "seqmodels sample run=DIR num_images=64      # of a model of images: a picture",
+        ),
+    ),
+    "complete": Command(
+        "complete images with a trained model of images",
+        (
+            "seqmodels complete run=DIR keep=top_half",
+            "seqmodels complete run=DIR data.path=FOLDER keep=mask.png completions=5",
+        ),
+        "Writes a picture with a column for each image: as it is, what of it is kept, completions.",
     ),
     "analyse": Command(
         "pictures of what happens inside a trained run's recurrent layers",

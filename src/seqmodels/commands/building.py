@@ -41,10 +41,11 @@ def build_data(cfg: DictConfig, vocabulary: Vocabulary | None = None) -> DataMod
 
 def build_model(cfg: DictConfig, data: DataModule) -> nn.Module:
     """The model with its first weights, a function of the seed alone."""
-    return _model(cfg, data.sizes())
+    return build_model_of(cfg, data.sizes())
 
 
-def _model(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
+def build_model_of(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
+    """The model for data of these sizes, with its first weights."""
     seed_everything(cfg.seed)
     factory = instantiate(cfg.model)
     try:
@@ -53,8 +54,8 @@ def _model(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
         said = ", ".join(f"{name}={size}" for name, size in sizes.items())
         raise ValueError(
             f"the model {cfg.model._target_} does not fit the data, which says {said}: {error}. "
-            "Text goes with model=sequence, other data with model=prediction (symbols) or "
-            "model=prediction_real (numbers)"
+            "Text goes with model=sequence, images (data=pixels) with model=pixelrnn, other data "
+            "with model=prediction (symbols) or model=prediction_real (numbers)"
         ) from None
     model: nn.Module = factory(**sizes)
     if cfg.init is not None:
@@ -65,11 +66,16 @@ def _model(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
 @torch.no_grad()
 def try_out(model: nn.Module, data: DataModule) -> None:
     """One small call, so that an engine that may not run says so before a run directory is made."""
-    inputs = next(iter(data.train_loader())).inputs[:2, :2]
+    batch = next(iter(data.train_loader()))
+    of_images = batch.inputs.dim() == 4
+    inputs = batch.inputs[:2] if of_images else batch.inputs[:2, :2]
     if inputs.is_floating_point():  # the trainer's precision comes later
         inputs = inputs.to(next(model.parameters()).dtype)
     model.eval()
-    model(inputs)
+    if of_images:
+        model(inputs, batch.targets[:2])
+    else:
+        model(inputs)
     model.train()
     for module in model.modules():
         if isinstance(module, Recurrent):
@@ -113,7 +119,7 @@ def load_generator(run: str, checkpoint: str) -> tuple[nn.Module, Vocabulary]:
     vocabulary = stored_vocabulary(run_dir)
     if vocabulary is None:
         raise UserError(f"{run_dir} is not a model of text: there is nothing to write")
-    model = _model(stored_config(content, path), {"num_tokens": len(vocabulary)})
+    model = build_model_of(stored_config(content, path), {"num_tokens": len(vocabulary)})
     load_weights(model, model_weights(content), path)
     return model, vocabulary
 

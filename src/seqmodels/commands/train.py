@@ -145,7 +145,9 @@ class _Run:
             raise user_mistake(error) from error
 
     def _name(self) -> str:
-        cell = self.plain["model"].get("cell") or {}
+        model = self.plain["model"]
+        # A model without cells is called by its layers.
+        cell = model.get("cell") or (model.get("layers") or {}).get("layer") or {}
         targets = [c.get("_target_", "model") for c in (cell if isinstance(cell, list) else [cell])]
         names = [t.rpartition(".")[2].removesuffix("Cell").lower() for t in targets]
         return f"{'_'.join(dict.fromkeys(names))}_seed{self.cfg.seed}"

@@ -87,12 +87,30 @@ class SampleConfig:
 
     run: str = MISSING
     checkpoint: str = "best"
-    prompt: str | None = None
-    length: int = 500
-    num_samples: int = 1
     temperature: float = 1.0
+    seed: int = 0
+    num_threads: int | None = None
+    prompt: str | None = None
+    length: int | None = None
+    num_samples: int | None = None
     top_k: int | None = None
     top_p: float | None = None
+    num_images: int | None = None
+    label: int | None = None
+    output: str | None = None
+
+
+@dataclass
+class CompleteConfig:
+    """What `seqmodels complete` may be told; `data.` goes to the run's own configuration."""
+
+    run: str = MISSING
+    checkpoint: str = "best"
+    keep: str = "top_half"
+    num_images: int = 16
+    completions: int = 3
+    temperature: float = 1.0
+    output: str | None = None
     seed: int = 0
     num_threads: int | None = None
 
@@ -117,6 +135,7 @@ SCHEMAS = {
     "schema": Config,
     "eval_schema": EvalConfig,
     "sample_schema": SampleConfig,
+    "complete_schema": CompleteConfig,
     "analyse_schema": AnalyseConfig,
 }
 
@@ -145,7 +164,7 @@ def root_problems(cfg: DictConfig) -> Iterator[str]:
     kind = OmegaConf.get_type(cfg)
     if kind is Config:
         yield from _train_problems(cfg)
-    elif kind in (EvalConfig, SampleConfig, AnalyseConfig):
+    elif kind in (EvalConfig, SampleConfig, CompleteConfig, AnalyseConfig):
         yield from unknown(cfg, kind, "")
         if cfg.checkpoint is not None or kind is not AnalyseConfig:
             yield from one_of(cfg, "checkpoint", ("best", "last"))
@@ -163,14 +182,19 @@ def root_problems(cfg: DictConfig) -> Iterator[str]:
         if not cfg.lags or min(cfg.lags) < 1:
             yield f"lags must be a list of positive integers, got {list(cfg.lags)}"
     if kind is SampleConfig:
-        yield from positive(cfg, "", "length", ())
-        yield from positive(cfg, "", "num_samples", ())
-        yield from positive(cfg, "", "top_k", (None,))
+        for name in ("length", "num_samples", "top_k", "num_images"):
+            yield from positive(cfg, "", name, (None,))
+        if cfg.top_p is not None and not 0.0 < cfg.top_p <= 1.0:
+            yield f"top_p: expected a probability in (0, 1] or null, got {cfg.top_p}"
+        if cfg.label is not None and cfg.label < 0:
+            yield f"label: expected a class >= 0 or null, got {cfg.label}"
+    if kind is CompleteConfig:
+        for name in ("num_images", "completions"):
+            yield from positive(cfg, "", name, ())
+    if kind in (SampleConfig, CompleteConfig):
         yield from seed_problems(cfg)
         if not 0.0 <= cfg.temperature < float("inf"):
             yield f"temperature: expected a number >= 0, got {cfg.temperature}"
-        if cfg.top_p is not None and not 0.0 < cfg.top_p <= 1.0:
-            yield f"top_p: expected a probability in (0, 1] or null, got {cfg.top_p}"
 
 
 def seed_problems(cfg: DictConfig) -> Iterator[str]:

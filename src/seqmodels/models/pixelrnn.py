@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Literal
 
@@ -15,6 +16,10 @@ from seqmodels.layers.pixel.masked import odd_kernel
 
 Head = Literal["categorical", "bernoulli"]
 MOST_LEVELS = 256
+NOT_OVER_IMAGES = (
+    "model=pixelrnn takes layers over images: model/layers=row_lstm, diagonal_bilstm, pixelcnn or "
+    "gated_pixelcnn"
+)
 
 
 class PixelRNN(nn.Module):
@@ -84,12 +89,13 @@ class PixelRNN(nn.Module):
         self.levels, self.head = levels, head
         self.num_classes = num_classes if conditional else 0
         groups = 1 if independent_channels else channels
+        try:
+            inspect.signature(layers).bind(groups)
+        except TypeError:
+            raise ValueError(NOT_OVER_IMAGES) from None
         self.stack = layers(groups)
         if not isinstance(self.stack, PixelStack):
-            raise ValueError(
-                "model=pixelrnn takes layers over images: model/layers=row_lstm, diagonal_bilstm, "
-                f"pixelcnn or gated_pixelcnn, not {type(self.stack).__name__}"
-            )
+            raise ValueError(f"{NOT_OVER_IMAGES}, not {type(self.stack).__name__}")
         features = self.stack.features
         values = channel_groups(channels, groups)  # the channels themselves
         wide = channel_groups(features, groups)

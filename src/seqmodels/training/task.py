@@ -74,9 +74,12 @@ class SequenceTask(pl.LightningModule, ABC):
     Attributes:
         must_be_causal: whether an output may know of no later input; checked before the first step
             (`seqmodels.training.callbacks.guards`).
+        layers_read_sequences: whether the model's layers read the sequences of the batch, so that
+            the analysis of layers can tell its steps.
     """
 
     must_be_causal: bool = False
+    layers_read_sequences: bool = True
 
     def __init__(
         self,

@@ -64,7 +64,7 @@ class LayerAnalysis(pl.Callback):
         truncate_metrics(path, trainer.global_step)  # a resumed run writes the rest again
         self._last = _last_step(path)
         data: Any = getattr(pl_module, "data", None)
-        if data is None:
+        if data is None or not pl_module.layers_read_sequences:
             return
         loader = data.valid_loader() or data.train_loader()
         batch = next(iter(loader))

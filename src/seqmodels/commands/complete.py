@@ -1,0 +1,134 @@
+"""`seqmodels complete`: images of which a part is given, the rest drawn by a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from seqmodels.config import apply_overrides, check, compose, to_plain
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from seqmodels.data.pixels import PixelImages
+    from seqmodels.models import PixelRNN
+
+
+def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
+    """Runs the command; gives back its exit status.
+
+    Overrides of `data.` change the run's own configuration: `data.path=OTHER` completes other
+    images, of the same size.
+    """
+    of_run = [text for text in overrides if text.lstrip("+~").startswith("data.")]
+    cfg = compose("complete", [text for text in overrides if text not in of_run], config_dirs)
+    check(cfg)
+
+    import torch
+
+    from seqmodels.commands import building
+    from seqmodels.commands.images import load_image_model, write_picture
+    from seqmodels.models import sample_images
+    from seqmodels.training.callbacks.images import completion_grid
+
+    building.set_threads(cfg.num_threads)
+    model, stored, described, run_dir = load_image_model(cfg.run, cfg.checkpoint)
+    changed = apply_overrides(to_plain(stored), of_run)
+    check(changed)
+    try:
+        images, labels = _images(changed, described, model, of_run, cfg.num_images)
+        keep = _mask(cfg.keep, model, cfg.seed)
+        model.check(images, labels)
+    except building.USER_MISTAKES as error:
+        raise building.user_mistake(error) from error
+    completed = []
+    for number in range(cfg.completions):
+        completed.append(
+            sample_images(
+                model,
+                len(images),
+                given=images,
+                keep=keep,
+                labels=labels if model.num_classes else None,
+                seed=cfg.seed + number,
+                temperature=cfg.temperature,
+            )
+        )
+    with torch.no_grad():
+        given = labels if model.num_classes else None
+        nats = [float(model.log_likelihood(each, given).mean()) for each in (images, *completed)]
+    picture = completion_grid(images, completed, keep, model.levels)
+    path = write_picture(picture, cfg.output, run_dir, "completed.png")
+    shown = ", ".join(f"{-value:.2f}" for value in nats[1:])
+    print(f"nats per image: {-nats[0]:.2f} as they are, {shown} completed")
+    print(f"{len(images)} images, {cfg.keep} kept: {path}")
+    return 0
+
+
+def _images(
+    cfg: DictConfig,
+    described: dict[str, Any],
+    model: PixelRNN,
+    of_run: list[str],
+    count: int,
+) -> tuple[Tensor, Tensor]:
+    """Test images of the run's data, or the images of data.path as they come."""
+    import torch
+
+    from seqmodels.config import instantiate
+    from seqmodels.data.base import IGNORE
+    from seqmodels.data.images.files import read_images
+
+    data: PixelImages = instantiate(cfg.data)
+    if not any(text.startswith("data.path=") for text in of_run) or data.path is None:
+        data.setup()
+        batch = next(iter(data.test_loader()))
+        return batch.inputs[:count], batch.targets[:count]
+    # A few images need no splits.
+    read = read_images(data.path)
+    whole = read.get("test") or read["train"]
+    channels, height, width = model.shape
+    if whole.pixels.shape[1:] != (height, width, channels):
+        raise ValueError(
+            f"{data.path}: expected images of {height} × {width} pixels and {channels} channel(s), "
+            f"as the model was trained with, got {whole.pixels.shape[1:]} (height, width, channels)"
+        )
+    data.top = int(described["top"])
+    if whole.top > data.top:
+        raise ValueError(
+            f"{data.path}: the images go up to {whole.top}, and those of the run to {data.top}"
+        )
+    pixels = np.moveaxis(whole.pixels[:count], -1, 1)
+    if whole.top < data.top:  # black and white
+        pixels = (pixels // whole.top * data.top).astype(np.uint8)
+    levels = data.to_levels(pixels, np.random.default_rng(data.binarisation_seed))
+    labels = np.full(len(levels), IGNORE) if whole.labels is None else whole.labels[:count]
+    return torch.from_numpy(levels.astype(np.int64)), torch.from_numpy(labels.astype(np.int64))
+
+
+def _mask(keep: str, model: PixelRNN, seed: int) -> Tensor:
+    import torch
+
+    from seqmodels.data.images.pictures import read_picture
+    from seqmodels.models.pixel_masks import KEEPS, keep_mask
+
+    _, height, width = model.shape
+    if keep in KEEPS:
+        return keep_mask(keep, height, width, seed)
+    file = Path(keep).expanduser()
+    if not file.is_file():
+        raise ValueError(
+            f"keep: expected one of {', '.join(KEEPS)}, or the file of a picture that is bright "
+            f"where pixels are kept, got {keep!r}"
+        )
+    picture = read_picture(file)
+    if picture.shape[:2] != (height, width):
+        raise ValueError(
+            f"{file}: expected a mask of {height} × {width} pixels, got "
+            f"{picture.shape[0]} × {picture.shape[1]}"
+        )
+    return torch.from_numpy(picture.max(-1) > 127)
