@@ -509,8 +509,8 @@ def test_a_stored_configuration_of_another_version_is_refused() -> None:
         ("eval", "split=tset", "did you mean 'test'?"),
         ("eval", "batch_size=0", "batch_size: expected at least 1 or null, got 0"),
         ("eval", "checkpoint=worst", "expected one of 'best', 'last'"),
-        ("sample", "length=long", "length: expected int, got 'long'"),
-        ("sample", "length=0", "length: expected at least 1, got 0"),
+        ("sample", "length=long", "length: expected int or null, got 'long'"),
+        ("sample", "length=0", "length: expected at least 1 or null, got 0"),
         ("sample", "temperature=-1", "temperature: expected a number >= 0"),
         ("sample", "top_p=1.5", "top_p: expected a probability"),
         ("sample", "top_k=0", "top_k: expected at least 1 or null"),
@@ -536,7 +536,7 @@ SHIPPED = [
     for option in options
 ]
 # Arguments that have a default and are nevertheless supplied by the program.
-SUPPLIED = {"data": {"seed"}, "logger": {"resume_step"}}
+SUPPLIED = {"data": {"seed"}, "model": {"num_classes"}, "logger": {"resume_step"}}
 
 
 def shipped(override: str) -> DictConfig:
