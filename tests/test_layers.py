@@ -21,7 +21,7 @@ from cell_cases import (
     random_state,
     sequence,
 )
-from seqmodels.cells import GRUCell, LSTMCell, RNNCell
+from seqmodels.cells import GRUCell, LRUCell, LSTMCell, RNNCell
 from seqmodels.layers import Recurrent, Stacked, from_torch, to_torch
 
 LENGTHS = torch.tensor([7, 1, 4, 4])
@@ -308,3 +308,40 @@ def test_a_stack_round_trips_through_its_state_dict(case: Case) -> None:
     assert not torch.equal(other(batch())[0], layers(batch())[0])
     other.load_state_dict(layers.state_dict())
     assert torch.equal(other(batch())[0], layers(batch())[0])
+
+
+@pytest.mark.parametrize("skip", ["none", "residual", "dense"])
+def test_a_gated_linear_unit_follows_each_layer(skip: Any) -> None:
+    make: Any = partial(Stacked, 3, cell=GRUCell, hidden_size=3, num_layers=2, skip=skip)
+    torch.manual_seed(0)
+    gated = make(activation="glu").double()
+    x, lengths = torch.randn(4, 5, 3).double(), torch.tensor([5, 3, 1, 4])
+    below = gated.layers[0].layer if skip == "residual" else gated.layers[0]
+    unit = gated.layers[0].after if skip == "residual" else gated.after[0]
+
+    y, _ = below(x, None, lengths)
+    g = 0.5 * y * (1 + torch.erf(y / 2**0.5))
+    gates = torch.sigmoid(g @ unit.gates.weight.T + unit.gates.bias)
+    expected = (g @ unit.values.weight.T) * gates
+    if skip == "residual":
+        keep = torch.arange(5) < lengths[:, None]
+        expected = expected + x * keep[..., None]
+    seen: list[Tensor] = []
+    gated.layers[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    out, _ = gated(x, None, lengths)
+    reads = seen[0][..., 3:] if skip == "dense" else seen[0]
+    torch.testing.assert_close(reads, expected, rtol=1e-12, atol=1e-12)
+    assert (out[1, 3:] == 0).all()
+
+
+def test_linear_recurrences_are_one_without_an_activation() -> None:
+    """Twice the input gives twice the output, until something between the layers is not linear."""
+    x = torch.randn(2, 6, 3).double()
+    for activation, linear in (("none", True), ("gelu", False), ("glu", False)):
+        torch.manual_seed(0)
+        stack = Stacked(
+            3, cell=LRUCell, hidden_size=3, num_layers=2, skip="residual",
+            activation=activation,  # type: ignore[arg-type]
+        ).double()  # fmt: skip
+        once, twice = stack(x)[0], stack(2 * x)[0]
+        assert torch.allclose(twice, 2 * once, rtol=1e-9) == linear

@@ -1,4 +1,4 @@
-"""What stands between two layers: a norm, and dropout."""
+"""What stands between two layers: a norm and dropout before one, an activation after it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Norm = Literal["none", "layer", "rms"]
+Activation = Literal["none", "gelu", "glu"]
+ACTIVATIONS = ("none", "gelu", "glu")
 NORMS: dict[str, type[nn.Module]] = {
     "none": nn.Identity,
     "layer": nn.LayerNorm,
@@ -61,3 +63,37 @@ class Between(nn.Sequential):
     def __init__(self, size: int, *, norm: Norm, dropout: float, same_mask: bool) -> None:
         kind = NORMS[norm]
         super().__init__(kind(size), SequenceDropout(dropout) if same_mask else nn.Dropout(dropout))
+
+
+class GatedLinear(nn.Module):
+    """y = A g ⊙ σ(B g + b) with g = GELU(x): a gated linear unit after a GELU, at each step alone.
+
+    What linear recurrences need between them, for a stack of these alone is one linear recurrence.
+    A has no bias, so that zeros at padding stay zeros.
+
+    Args:
+        size: H.
+
+    Shapes: (B, T, H) -> (B, T, H).
+
+    References: Dauphin et al. 2017, https://arxiv.org/abs/1612.08083 (the unit); Orvieto et al.
+    2023, https://arxiv.org/abs/2303.06349 (after linear recurrent units); Hendrycks & Gimpel 2016,
+    https://arxiv.org/abs/1606.08415 (GELU).
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.values = nn.Linear(size, size, bias=False)
+        self.gates = nn.Linear(size, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Time-major, as outputs lie in memory: the products then copy nothing.
+        g = functional.gelu(x.transpose(0, 1))  # (T, B, H)
+        return (self.values(g) * self.gates(g).sigmoid()).transpose(0, 1)  # (B, T, H)
+
+
+def activation_of(kind: Activation, size: int) -> nn.Module:
+    """What the outputs of a layer of H = `size` units pass through."""
+    if kind == "glu":
+        return GatedLinear(size)
+    return nn.GELU() if kind == "gelu" else nn.Identity()

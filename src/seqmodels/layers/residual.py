@@ -13,10 +13,11 @@ from seqmodels.layers.recurrent import prefix_mask
 class Residual(nn.Module):
     """A layer that adds to its input what it makes of it.
 
-        y = F(b(x)) + P x
+        y = a(F(b(x))) + P x
 
     Symbols:
         F: the layer. b: `before`, what stands before the layer and not on the way round it.
+        a: `after`, what the layer's outputs pass through before the sum.
         P: the identity where input and output are equally wide, else a matrix (output, input)
         without bias, named `projection`.
 
@@ -24,6 +25,8 @@ class Residual(nn.Module):
         layer: any `Layer`.
         input_size: I, the width of x.
         before: applied to what the layer reads (a norm, dropout); None is nothing.
+        after: applied to what the layer gives, of the same width and zero where that is zero; None
+            is nothing.
 
     Shapes: x (B, T, I), state that of the layer, lengths (B,) int64 -> y (B, T, output_size), zero
     at padding, and the layer's state. Padding may hold anything.
@@ -37,13 +40,19 @@ class Residual(nn.Module):
     """
 
     def __init__(
-        self, layer: nn.Module, input_size: int, *, before: nn.Module | None = None
+        self,
+        layer: nn.Module,
+        input_size: int,
+        *,
+        before: nn.Module | None = None,
+        after: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if isinstance(input_size, bool) or not isinstance(input_size, int) or input_size < 1:
             raise ValueError(f"Residual: input_size must be a positive integer, got {input_size!r}")
         self.layer = layer
         self.before = nn.Identity() if before is None else before
+        self.after = nn.Identity() if after is None else after
         self.output_size = cast(Layer, layer).output_size
         self.causal = cast(Layer, layer).causal
         self.projection: nn.Module = (
@@ -61,7 +70,7 @@ class Residual(nn.Module):
     ) -> tuple[Tensor, Any]:
         x = without_padding(x, lengths)
         y, state = self.layer(self.before(x), state, lengths)  # (B, T, I) -> (B, T, H)
-        return y + self.projection(x), state
+        return self.after(y) + self.projection(x), state
 
 
 def without_padding(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmodels.layers.base import CellFactory, Layer, LayerFactory
-from seqmodels.layers.between import NORMS, Between, Norm
+from seqmodels.layers.between import ACTIVATIONS, NORMS, Activation, Between, Norm, activation_of
 from seqmodels.layers.dilated import Dilated
 from seqmodels.layers.recurrent import Recurrent
 from seqmodels.layers.residual import Residual, without_padding
@@ -25,12 +25,12 @@ StackState = tuple[Any, ...]  # one layer's state each
 class Stacked(nn.Module):
     """Layers, each reading what is below it.
 
-        none        x_{l+1} = F_l(b_l(x_l))
-        residual    x_{l+1} = F_l(b_l(x_l)) + P_l x_l                          see `Residual`
-        dense       x_{l+1} = [x_l, F_l(b_l(x_l))]         x_l: the input and all outputs below
+        none        x_{l+1} = a_l(F_l(b_l(x_l)))
+        residual    x_{l+1} = a_l(F_l(b_l(x_l))) + P_l x_l                     see `Residual`
+        dense       x_{l+1} = [x_l, a_l(F_l(b_l(x_l)))]    x_l: the input and all outputs below
 
-    F_l is layer l and b_l the norm and dropout before it; b of the lowest layer is nothing. The
-    output is the x above the last layer: with dense, the input and the outputs of all layers.
+    F_l is layer l, b_l the norm and dropout before it, and a_l the activation after it; b of the
+    lowest layer is nothing. The output is the x above the last layer: with dense, the input and the outputs of all layers.
 
     The norm stands on the branch, before the layer, and leaves the way round it clean
     ("pre-norm"): deep stacks then train from the start without warm-up (Xiong et al. 2020,
@@ -44,6 +44,8 @@ class Stacked(nn.Module):
         num_layers: 1 to 32; as many as `hidden_size` and `cell` have entries where they are lists.
         skip: "none", "residual" or "dense".
         norm: "none", "layer" or "rms", between layers.
+        activation: what each layer's outputs pass through: "none"; "gelu"; "glu", a gated linear
+            unit (`GatedLinear`). Linear recurrences one above the other want one.
         dropout: in [0, 1), probability with which an element is zeroed on its way into the next
             layer, in training (Zaremba et al. 2014, https://arxiv.org/abs/1409.2329). Between
             layers only, as in torch.nn.LSTM: neither on the input nor on the last output.
@@ -75,19 +77,22 @@ class Stacked(nn.Module):
         num_layers: int = 1,
         skip: Skip = "none",
         norm: Norm = "none",
+        activation: Activation = "none",
         dropout: float = 0.0,
         same_mask: bool = False,
         dilation: int | Sequence[int] = 1,
         layer: LayerFactory = Recurrent,
     ) -> None:
         super().__init__()
-        _check(num_layers, skip, norm, dropout, same_mask)
+        _check(num_layers, skip, norm, activation, dropout, same_mask)
         sizes: list[int] = _one_each("hidden_size", hidden_size, num_layers)
         cells: list[CellFactory] = _one_each("cell", cell, num_layers)
         dilations: list[int] = _one_each("dilation", dilation, num_layers)
         self.skip: Skip = skip
         self.layers = nn.ModuleList()
-        self.between = nn.ModuleList()  # what stands before each layer; residual layers hold theirs
+        # What stands before and after each layer; residual layers hold theirs.
+        self.between = nn.ModuleList()
+        self.after = nn.ModuleList()
         each = zip(sizes, cells, dilations, strict=True)
         for index, (size, make, steps) in enumerate(each):
             made = layer(partial(make, input_size, size))
@@ -99,10 +104,13 @@ class Stacked(nn.Module):
                 else nn.Identity()
             )
             output_size = cast(Layer, made).output_size
+            after = activation_of(activation, output_size)
             if skip == "residual":
-                made, before = Residual(made, input_size, before=before), nn.Identity()
+                made = Residual(made, input_size, before=before, after=after)
+                before = after = nn.Identity()
             self.layers.append(made)
             self.between.append(before)
+            self.after.append(after)
             input_size = input_size + output_size if skip == "dense" else output_size
         self.output_size: int = input_size
         self.causal = all(each.causal for each in self._each())
@@ -127,8 +135,10 @@ class Stacked(nn.Module):
         if self.skip == "dense":
             x = without_padding(x, lengths)
         last: list[Any] = []
-        for layer, before, old in zip(self.layers, self.between, state, strict=True):
+        levels = zip(self.layers, self.between, self.after, state, strict=True)
+        for layer, before, after, old in levels:
             y, new = layer(before(x), old, lengths)  # (B, T, H)
+            y = after(y)
             x = torch.cat((x, y), -1) if self.skip == "dense" else y  # dense: (B, T, I + H)
             last.append(new)
         return x, tuple(last)
@@ -137,12 +147,18 @@ class Stacked(nn.Module):
         return f"skip={self.skip!r}"
 
 
-def _check(num_layers: int, skip: str, norm: str, dropout: float, same_mask: bool) -> None:
+def _check(
+    num_layers: int, skip: str, norm: str, activation: str, dropout: float, same_mask: bool
+) -> None:
     if isinstance(num_layers, bool) or not isinstance(num_layers, int) or num_layers < 1:
         raise ValueError(f"num_layers must be a positive integer, got {num_layers!r}")
     if num_layers > MOST_LAYERS:
         raise ValueError(f"num_layers must lie in 1 … {MOST_LAYERS}, got {num_layers}")
-    for name, value, choices in (("skip", skip, SKIPS), ("norm", norm, tuple(NORMS))):
+    for name, value, choices in (
+        ("skip", skip, SKIPS),
+        ("norm", norm, tuple(NORMS)),
+        ("activation", activation, ACTIVATIONS),
+    ):
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
     if not 0.0 <= dropout < 1.0:
