@@ -18,6 +18,9 @@ build.OPTIMISE = "-O1"
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+# Memory that nothing was written to holds NaN, so that reading it is seen.
+torch.use_deterministic_algorithms(True)
+torch.utils.deterministic.fill_uninitialized_memory = True
 # Kernels that the tests build stay with the tests, from one run to the next.
 os.environ.setdefault("SEQMODELS_CACHE", str(Path(__file__).parents[1] / ".pytest_cache/kernels"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from pathlib import Path
 from typing import Any
@@ -214,7 +215,7 @@ def test_columns_by_name_with_dates_beside_them(tmp_path: Path) -> None:
     assert "a.csv" in data.describe()["summary"]
 
 
-@pytest.mark.parametrize("suffix", [".txt", ".tsv", ".npy", ".npz", ".csv"])
+@pytest.mark.parametrize("suffix", [".txt", ".tsv", ".npy", ".npz", ".csv", ".csv.gz"])
 def test_every_kind_of_file_gives_the_same_numbers(tmp_path: Path, suffix: str) -> None:
     values = np.arange(20.0).reshape(10, 2) / 3
     path = tmp_path / f"a{suffix}"
@@ -223,8 +224,9 @@ def test_every_kind_of_file_gives_the_same_numbers(tmp_path: Path, suffix: str) 
     elif suffix == ".npz":
         np.savez(path, a=values[:, 0], b=values[:, 1])
     else:
-        separator = {".txt": " ", ".tsv": "\t", ".csv": ","}[suffix]
-        path.write_text("\n".join(separator.join(map(repr, row)) for row in values.tolist()))
+        separator = {".txt": " ", ".tsv": "\t"}.get(suffix, ",")
+        text = "\n".join(separator.join(map(repr, row)) for row in values.tolist()).encode()
+        path.write_bytes(gzip.compress(text) if suffix.endswith(".gz") else text)
     read = list(read_table(path).values())
     np.testing.assert_array_equal(np.stack(read, 1), values)
 
@@ -270,6 +272,8 @@ def test_broken_and_foreign_files_are_named(tmp_path: Path) -> None:
         ("a.npy", b"\x93NUMPY nonsense"),
         ("b.npz", b"PK nonsense"),
         ("c.csv", b"\xff\xfe\x00"),
+        ("d.csv.gz", b"1,2"),
+        ("e.csv.gz", gzip.compress(b"1,2\n3,4\n" * 9)[:-12]),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=name):

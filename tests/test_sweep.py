@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,13 @@ def test_two_sweeps_in_one_place_and_an_interrupted_one(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "seqmodels", *wanted, "callbacks.checkpoint.every_n_steps=1"]
     pair = [
         subprocess.Popen(
-            line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+            line,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+            # Who starts the tests in the background has them ignore it.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         for _ in range(2)
     ]

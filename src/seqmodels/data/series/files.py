@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 from seqmodels.data.series.sources import Array, Series, Source
 
 _TEXT = {".csv": ",", ".tsv": "\t", ".txt": None, ".dat": None}
+_KNOWN = ".csv, .tsv, .txt, .dat (.gz too), .npy or .npz"
 
 
 class FileSeries(Source):
@@ -18,7 +21,7 @@ class FileSeries(Source):
 
     Args:
         path: a file, a folder of them, or a list. `.csv` (commas), `.tsv` (tabs), `.txt` and `.dat`
-            (blanks), each with a line of names or without; `.npy` (T,) or (T, C); `.npz`, an array
+            (blanks), each with a line of names or without, and compressed by gzip or not; `.npy` (T,) or (T, C); `.npz`, an array
             a column or more. Columns without names are called 0, 1, …
         target: the column, or a list of them, that is predicted; None: all, or the only one.
         inputs: columns that are known and drive it; None: the targets are forecast from their own
@@ -40,9 +43,9 @@ class FileSeries(Source):
             file = Path(each).expanduser()
             if file.is_dir():
                 known = {*_TEXT, ".npy", ".npz"}
-                inside = sorted(f for f in file.iterdir() if f.suffix.lower() in known)
+                inside = sorted(f for f in file.iterdir() if _suffix(f) in known)
                 if not inside:
-                    raise ValueError(f"{file}: no .csv, .tsv, .txt, .dat, .npy or .npz file in it")
+                    raise ValueError(f"{file}: no {_KNOWN} file in it")
                 self.files += inside
             else:
                 self.files.append(file)
@@ -103,17 +106,12 @@ def read_table(file: Path) -> dict[str, Array]:
         ValueError: the file is no table of numbers; names the line or the array.
         OSError: it cannot be read.
     """
-    suffix = file.suffix.lower()
+    suffix = _suffix(file)
     if suffix in (".npy", ".npz"):
         return _arrays(file)
     if suffix not in _TEXT:
-        raise ValueError(
-            f"{file}: expected a .csv, .tsv, .txt, .dat, .npy or .npz file, got {suffix or 'none'}"
-        )
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not a text file in UTF-8 ({error.reason})") from None
+        raise ValueError(f"{file}: expected a {_KNOWN} file, got {suffix or 'none'}")
+    lines = _lines(file)
     rows = [
         (number, [cell.strip() for cell in _split(line, _TEXT[suffix])])
         for number, line in enumerate(lines, 1)
@@ -136,6 +134,25 @@ def read_table(file: Path) -> dict[str, Array]:
             read = _number(cell)
             values[index, column] = np.nan if read is None else read
     return {name: values[:, k] for k, name in enumerate(names)}
+
+
+def _suffix(file: Path) -> str:
+    """The ending in small letters, below the .gz of a compressed text."""
+    inner = Path(file.stem).suffix.lower() if file.suffix.lower() == ".gz" else ""
+    return inner if inner in _TEXT else file.suffix.lower()
+
+
+def _lines(file: Path) -> list[str]:
+    content = file.read_bytes()
+    if file.suffix.lower() == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{file}: cannot be decompressed ({error})") from None
+    try:
+        return content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not a text file in UTF-8 ({error.reason})") from None
 
 
 def _split(line: str, separator: str | None) -> list[str]:
