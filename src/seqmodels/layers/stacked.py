@@ -30,7 +30,8 @@ class Stacked(nn.Module):
         dense       x_{l+1} = [x_l, a_l(F_l(b_l(x_l)))]    x_l: the input and all outputs below
 
     F_l is layer l, b_l the norm and dropout before it, and a_l the activation after it; b of the
-    lowest layer is nothing. The output is the x above the last layer: with dense, the input and the outputs of all layers.
+    lowest layer is nothing. The output is the x above the last layer: with dense, the input and the
+    outputs of all layers.
 
     The norm stands on the branch, before the layer, and leaves the way round it clean
     ("pre-norm"): deep stacks then train from the start without warm-up (Xiong et al. 2020,

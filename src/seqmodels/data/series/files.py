@@ -21,8 +21,9 @@ class FileSeries(Source):
 
     Args:
         path: a file, a folder of them, or a list. `.csv` (commas), `.tsv` (tabs), `.txt` and `.dat`
-            (blanks), each with a line of names or without, and compressed by gzip or not; `.npy` (T,) or (T, C); `.npz`, an array
-            a column or more. Columns without names are called 0, 1, …
+            (blanks), each with a line of names or without, compressed by gzip (`.csv.gz`) or not;
+            `.npy` (T,) or (T, C); `.npz`, an array a column or more. Columns without names are
+            called 0, 1, …
         target: the column, or a list of them, that is predicted; None: all, or the only one.
         inputs: columns that are known and drive it; None: the targets are forecast from their own
             past.

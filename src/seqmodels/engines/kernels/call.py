@@ -183,8 +183,8 @@ class Run:
             else None
             for stage in source.stages
         ]
-        # Zeros where padding leaves places unwritten: the gradient of a weight is a product over all
-        # places, and nothing times what memory happens to hold may be NaN.
+        # Zeros where padding leaves places unwritten: the gradient of a weight is a product over
+        # all places, and nothing times what memory happens to hold may be NaN.
         fresh = gates_x.new_empty if keep is None else gates_x.new_zeros
         self.between = [
             [
