@@ -236,6 +236,7 @@ TINY = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command_in_processes_of_its_own(tmp_path: Path, capsys: Any) -> None:
     output = tmp_path / "deep" / "bench.json"
     words = [w for w in TINY if not w.startswith(("cells", "memory"))]

@@ -148,6 +148,7 @@ def test_an_equation_compiles_once(kind: Any, compilations: list[str]) -> None:
     assert len(compilations) == 2
 
 
+@pytest.mark.slow
 def test_many_equations_do_not_run_into_a_limit(compilations: list[str]) -> None:
     """torch.compile gives up a piece of code after eight recompilations."""
     for number in range(12):

@@ -468,6 +468,7 @@ def test_a_layer_says_that_it_ran_on_it() -> None:
     assert layer.engine_used == "generated"
 
 
+@pytest.mark.slow
 def test_two_processes_may_build_at_once(tmp_path: Path) -> None:
     program = (
         "import torch; from seqmodels.cells import RNNCell; from seqmodels.engines import ENGINES;"

@@ -59,6 +59,7 @@ def test_henon() -> None:
     assert float(found.error[0]) < 0.005
 
 
+@pytest.mark.slow
 def test_lorenz() -> None:
     """The published 0.906, 0, −14.57; the sum is −(σ + 1 + β) whatever the path."""
     generator = torch.Generator().manual_seed(0)

@@ -109,6 +109,7 @@ def test_other_images_are_completed(
     assert "expected images of 8 × 8 pixels and 1 channel(s)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     more = ["model/layers=gated_pixelcnn", "data.binarisation=dynamic", "~callbacks.images"]

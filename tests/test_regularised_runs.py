@@ -32,7 +32,13 @@ OPTIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("extra", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param(extra, id=name, marks=[] if name == "penalties" else [pytest.mark.slow])
+        for name, extra in OPTIONS.items()
+    ],
+)
 def test_resumed_equals_uninterrupted(
     tmp_path: Path, stop_after: Any, monkeypatch: pytest.MonkeyPatch, extra: tuple[str, ...]
 ) -> None:

@@ -90,7 +90,7 @@ def check_stop(
 
 
 # An epoch has 12 batches: 5 and 10 end with a validation, 12 ends an epoch, 4 and 8 log.
-@pytest.mark.parametrize("step", [1, 4, 5, 12, 13])
+@pytest.mark.parametrize("step", [5, 13])
 def test_resumed_equals_uninterrupted(
     tmp_path: Path, stop_after: Any, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:

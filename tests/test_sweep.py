@@ -71,7 +71,7 @@ def test_axes_that_change_nothing_are_refused(tmp_path: Path, capsys: Any) -> No
 
 def test_two_sweeps_in_one_place_and_an_interrupted_one(tmp_path: Path) -> None:
     text, folder = tiny.write_text(tmp_path), tmp_path / "sweep"
-    wanted = words(text, folder, "seed=1,2,3", "trainer.max_steps=100", "sweep.jobs=1")
+    wanted = words(text, folder, "seed=1,2", "trainer.max_steps=60", "sweep.jobs=1")
     line = [sys.executable, "-m", "seqmodels", *wanted, "callbacks.checkpoint.every_n_steps=1"]
     pair = [
         subprocess.Popen(
@@ -94,7 +94,7 @@ def test_two_sweeps_in_one_place_and_an_interrupted_one(tmp_path: Path) -> None:
     assert [process.returncode for process in pair] == [130, 0], said
     assert "goes on where it stopped" in said[0][1]
     records = [tiny.record(path.parent) for path in folder.glob("seed=*/run.json")]
-    assert [r["status"] for r in records] == ["finished"] * 3
+    assert [r["status"] for r in records] == ["finished"] * 2
     # What was cut was taken up again by the other, and nothing was run twice.
     assert 1 <= sum(len(r["resumed"]) for r in records) <= 2
     assert {r["steps"] for r in records} == {100}

@@ -17,6 +17,7 @@ from seqmodels.data import Vocabulary
 from seqmodels.data.base import DataModule
 from seqmodels.errors import UserError
 from seqmodels.layers import Recurrent
+from seqmodels.models import TokenEmbedding
 from seqmodels.runs import existing_run
 from seqmodels.training.checkpoints import BEST, LAST, load, load_weights
 from seqmodels.training.state import seed_everything
@@ -41,7 +42,26 @@ def build_data(cfg: DictConfig, vocabulary: Vocabulary | None = None) -> DataMod
 
 def build_model(cfg: DictConfig, data: DataModule) -> nn.Module:
     """The model with its first weights, a function of the seed alone."""
-    return build_model_of(cfg, data.sizes())
+    model = build_model_of(cfg, data.sizes())
+    vectors = data.initial_vectors()
+    if vectors is not None:
+        _start_from(model, vectors)
+    return model
+
+
+@torch.no_grad()
+def _start_from(model: nn.Module, vectors: torch.Tensor) -> None:
+    """Put the vectors (V, E) into the model's embedding, where they are not NaN."""
+    embeddings = [m for m in model.modules() if isinstance(m, TokenEmbedding)]
+    if not embeddings:
+        raise ValueError("data.vectors: the model has no embedding that could start from them")
+    weight = embeddings[0].weight
+    if weight.shape != vectors.shape:
+        raise ValueError(
+            f"data.vectors: the vectors have {vectors.shape[1]} numbers and the model's embedding "
+            f"{weight.shape[1]}: set its size to {vectors.shape[1]}"
+        )
+    weight.copy_(torch.where(vectors.isnan(), weight, vectors.to(weight)))
 
 
 def build_model_of(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
@@ -55,7 +75,8 @@ def build_model_of(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
         raise ValueError(
             f"the model {cfg.model._target_} does not fit the data, which says {said}: {error}. "
             "Text goes with model=sequence, images (data=pixels) with model=pixelrnn, other data "
-            "with model=prediction (symbols) or model=prediction_real (numbers)"
+            "with model=prediction (symbols) or model=prediction_real (numbers), texts with a "
+            "class with model=classifier"
         ) from None
     model: nn.Module = factory(**sizes)
     if cfg.init is not None:

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
+from torch import Tensor
+
 from seqmodels.data.streams import IGNORE, SequenceBatch
 from seqmodels.data.vocabulary import Vocabulary
 
@@ -68,6 +70,10 @@ class DataModule(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Plain values for the record: at least `summary` (one line) and `digest` (SHA-256)."""
+
+    def initial_vectors(self) -> Tensor | None:
+        """(V, E): what a token's vector starts as, NaN where that is left to the model; or None."""
+        return None
 
     @abstractmethod
     def baselines(self) -> dict[str, float]:

@@ -89,7 +89,8 @@ class GatedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Time-major, as outputs lie in memory: the products then copy nothing.
         g = functional.gelu(x.transpose(0, 1))  # (T, B, H)
-        return (self.values(g) * self.gates(g).sigmoid()).transpose(0, 1)  # (B, T, H)
+        y: Tensor = self.values(g) * self.gates(g).sigmoid()
+        return y.transpose(0, 1)  # (B, T, H)
 
 
 def activation_of(kind: Activation, size: int) -> nn.Module:

@@ -6,6 +6,7 @@ from seqmodels.models.echo_state import EchoStateModel
 from seqmodels.models.parts import TokenEmbedding, TokenHead
 from seqmodels.models.pixel_sampling import sample_images
 from seqmodels.models.pixelrnn import PixelRNN
+from seqmodels.models.pooling import Pool
 from seqmodels.models.prediction import LinearHead, OneHot, PredictionModel, RealInputs
 from seqmodels.models.sequence import SequenceModel
 
@@ -14,6 +15,7 @@ __all__ = [
     "LinearHead",
     "OneHot",
     "PixelRNN",
+    "Pool",
     "PredictionModel",
     "RealInputs",
     "SequenceModel",

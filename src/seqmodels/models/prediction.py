@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmodels.layers import CellFactory
+from seqmodels.models.pooling import Pool, Pooling
 from seqmodels.models.sequence import State
 
 
@@ -99,6 +100,8 @@ class PredictionModel(nn.Module):
             OneHot, RealInputs or TokenEmbedding.
         cell, layers: see `SequenceModel`.
         head: called with (output_size, num_outputs) and gives the head.
+        pooling: "none": the head reads the outputs of every step; else one vector for the whole
+            sequence (`Pool`), and its answer stands at every step.
 
     Shapes: inputs (B, T) int64 or (B, T, N) float, lengths (B,) int64 -> (B, T, O), state.
     """
@@ -112,17 +115,22 @@ class PredictionModel(nn.Module):
         cell: CellFactory | Sequence[CellFactory],
         layers: Callable[..., nn.Module],
         head: Callable[[int, int], nn.Module],
+        pooling: Pooling = "none",
     ) -> None:
         super().__init__()
         self.inputs = inputs(num_inputs)
         self.backbone = layers(self.inputs.output_size, cell=cell)
         self.head = head(int(self.backbone.output_size), num_outputs)  # type: ignore[arg-type]
+        self.pool = None if pooling == "none" else Pool(pooling, self.backbone)
 
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         hidden, state = self.backbone(self.inputs(inputs), state, lengths)  # (B, T, H)
-        return self.head(hidden), state
+        if self.pool is None:
+            return self.head(hidden), state
+        whole = self.pool(hidden, lengths).unsqueeze(1)  # (B, 1, H)
+        return self.head(whole).expand(-1, hidden.shape[1], -1), state
 
     def initial_state(self, batch_size: int, like: Tensor) -> State:
         """The state before the first step, with the dtype and device of `like`."""

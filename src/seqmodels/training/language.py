@@ -61,6 +61,12 @@ class LanguageModelling(SequenceTask):
         ar: float = 0.0,
         tar: float = 0.0,
     ) -> None:
+        asked = getattr(data, "targets", "next tokens")
+        if data.vocabulary is not None and asked != "next tokens":
+            raise ValueError(
+                f"task=language_model predicts the next token, and this data asks for {asked}: "
+                "choose task=classification"
+            )
         if data.vocabulary is None:
             raise ValueError(
                 "task=language_model predicts the next symbol of a text, and this data is none: "

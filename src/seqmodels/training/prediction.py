@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from seqmodels.data.base import IGNORE, Loader, SequenceBatch
@@ -98,17 +99,17 @@ class Prediction(SequenceTask):
         chosen, targets = outputs[asked], batch.targets[asked]  # (N, O), (N) or (N, O)
         count = asked.sum()
         if not self.training:
-            self._tally(asked, chosen, targets)
+            self._tally(asked, chosen, targets, batch.lengths is not None)
         return StepResult(self.losses(chosen, targets).mean(), count, state)
 
     def loss_at(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return self.losses(outputs, targets).sum()
 
-    def _tally(self, asked: Tensor, outputs: Tensor, targets: Tensor) -> None:
+    def _tally(self, asked: Tensor, outputs: Tensor, targets: Tensor, padded: bool) -> None:
         right = self.right(outputs, targets)
         wrong = asked.clone()  # (B, T)
         wrong[asked] = ~right
-        steps = asked.shape[1]
+        steps = 0 if padded else asked.shape[1]  # 0: of many lengths
         for name, value in (
             ("answers", asked.sum()),
             ("right", right.sum()),
@@ -149,10 +150,42 @@ class Prediction(SequenceTask):
 class Classification(Prediction):
     """Cross-entropy −log p(class), in nats; right is the likeliest class.
 
+    Of data that names its classes it reports `macro_f1` too, the mean over the classes that there
+    are of F1 = 2 TP / (2 TP + FP + FN), and keeps which class was taken for which.
+
     Args: see `Prediction`.
+
+    Attributes:
+        confusion: (O, O) int64, counts by true class and by answer of the last evaluation; None
+            where the data does not name its classes.
     """
 
     asks_for = "classes"
+    confusion: Tensor | None = None
+
+    @property
+    def class_names(self) -> list[str]:
+        """Empty where the data does not name them."""
+        return list(getattr(self.data, "class_names", []))
+
+    def _start_evaluation(self) -> None:
+        super()._start_evaluation()
+        count = len(self.class_names)
+        self.confusion = torch.zeros(count, count, dtype=torch.int64) if count else None
+
+    def _tally(self, asked: Tensor, outputs: Tensor, targets: Tensor, padded: bool) -> None:
+        super()._tally(asked, outputs, targets, padded)
+        if self.confusion is not None:
+            count = len(self.confusion)
+            pairs = (targets * count + outputs.argmax(1)).cpu()
+            found = torch.bincount(pairs, minlength=count * count)
+            self.confusion += found.view(count, count)
+
+    def metrics(self, stage: Stage, loss: float) -> dict[str, float]:
+        values = super().metrics(stage, loss)
+        if stage != "train" and self.confusion is not None:
+            values["macro_f1"] = macro_f1(self.confusion)
+        return values
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.cross_entropy(outputs, targets, reduction="none")
@@ -162,6 +195,14 @@ class Classification(Prediction):
 
     def asked(self, targets: Tensor) -> Tensor:
         return targets != IGNORE
+
+
+def macro_f1(confusion: Tensor) -> float:
+    """The mean F1 of the classes that are true or answered at least once: confusion (O, O)."""
+    hits = confusion.diagonal().double()
+    either = (confusion.sum(0) + confusion.sum(1)).double()  # 2 TP + FP + FN
+    there = either > 0
+    return float((2 * hits[there] / either[there]).mean())
 
 
 class Regression(Prediction):
@@ -219,9 +260,9 @@ class Regression(Prediction):
         super()._start_evaluation()
         self._scores = Scores()
 
-    def _tally(self, asked: Tensor, outputs: Tensor, targets: Tensor) -> None:
+    def _tally(self, asked: Tensor, outputs: Tensor, targets: Tensor, padded: bool) -> None:
         if self._series is None:
-            super()._tally(asked, outputs, targets)
+            super()._tally(asked, outputs, targets, padded)
         else:
             self._scores.add(outputs, targets)
 

@@ -142,6 +142,7 @@ class PixelSequences(DataModule):
         self.classes = int(max(each.max() for each in labels.values())) + 1
         if self.classes < 2 or len(np.unique(labels["train"])) < 2:
             raise ValueError(f"{self.shown}: all training images have the same class")
+        self.class_names = [str(number) for number in range(self.classes)]
         height, width, _ = self.shape
         self._permutation = np.random.default_rng(self.permutation_seed).permutation(height * width)
 

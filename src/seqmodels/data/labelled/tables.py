@@ -1,0 +1,151 @@
+"""Texts with labels in the columns of a table, a row each."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+class Example(NamedTuple):
+    text: str
+    label: str
+    place: str  # where it was read, for messages
+
+
+def example_of(text: Any, label: Any, place: str) -> Example:
+    """The example, or a ValueError that says what is wrong with it and where."""
+    if not isinstance(text, str):
+        raise ValueError(f"{place}: expected a text, got {type(text).__name__} {text!r:.40}")
+    if not text.strip():
+        raise ValueError(f"{place}: the text is empty: leave it out or fill it")
+    if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
+        raise ValueError(f"{place}: expected a label, a word or a whole number, got {label!r:.40}")
+    return Example(text, str(label).strip(), place)
+
+
+def ending_of(file: Path) -> str:
+    """The ending in small letters, below that of a packed file; "" of a folder."""
+    bare = Path(file.stem) if file.suffix.lower() == ".gz" else file
+    return bare.suffix.lower() if file.is_file() else ""
+
+
+def read_text(file: Path, remarks: list[str]) -> str:
+    """The text of a file; Latin-1 where it is not UTF-8, which is remarked."""
+    raw = file.read_bytes()
+    if file.suffix.lower() == ".gz":
+        try:
+            raw = gzip.decompress(raw)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{file}: cannot be decompressed ({error})") from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        if b"\x00" in raw:
+            raise ValueError(f"{file}: not a text file") from None
+        remarks.append(f"{file.name} read as Latin-1, for it is not UTF-8")
+        text = raw.decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_table(
+    file: Path, text_column: str, label_column: str, remarks: list[str]
+) -> list[Example]:
+    """The rows of a table; `remarks` are added to."""
+    ending = ending_of(file)
+    if ending == ".parquet":
+        rows = _parquet(file, text_column, label_column)
+    elif ending == ".jsonl":
+        rows = _json_lines(file, read_text(file, remarks), text_column, label_column)
+    elif ending in TABLES:
+        separator = "," if ending == ".csv" else "\t"
+        rows = _separated(file, read_text(file, remarks), separator, text_column, label_column)
+    else:
+        raise ValueError(
+            f"{file}: expected {', '.join(TABLES)} (.gz too) with columns of texts and labels, or "
+            f"a folder, got {ending or 'no ending'}"
+        )
+    examples = [example_of(*row) for row in rows]
+    if not examples:
+        raise ValueError(f"{file}: there is no example in it")
+    return examples
+
+
+def check_columns(
+    names: Iterable[str], text_column: str, label_column: str, shown: str
+) -> list[str]:
+    """The two columns, or a ValueError where there is no such column."""
+    names = list(names)
+    for column, setting in ((text_column, "text_column"), (label_column, "label_column")):
+        if column not in names:
+            raise ValueError(
+                f"{shown} has no column {column!r}; it has {', '.join(map(repr, names))}: choose "
+                f"with data.{setting}=NAME"
+            )
+    return [text_column, label_column]
+
+
+Row = tuple[Any, Any, str]  # text, label, place
+
+
+def _separated(
+    file: Path, text: str, separator: str, text_column: str, label_column: str
+) -> Iterator[Row]:
+    # Quotes have a meaning in .csv; many .tsv files hold single ones as plain signs.
+    lines = io.StringIO(text)
+    if separator == ",":
+        reader = csv.reader(lines, strict=True)
+    else:
+        reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE, strict=True)
+    try:
+        names = next(reader, [])
+        columns = check_columns(names, text_column, label_column, str(file))
+        at = [names.index(column) for column in columns]
+        for cells in reader:
+            if not cells:
+                continue
+            place = f"{file}, line {reader.line_num}"
+            if len(cells) != len(names):
+                raise ValueError(
+                    f"{place}: expected {len(names)} columns, as in the first line, got "
+                    f"{len(cells)}"
+                )
+            yield cells[at[0]], cells[at[1]], place
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {reader.line_num}: {error}") from None
+
+
+def _json_lines(file: Path, text: str, text_column: str, label_column: str) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        place = f"{file}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{place}: not JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{place}: expected an object with columns, got {type(row).__name__}")
+        columns = check_columns(row, text_column, label_column, place)
+        yield row[columns[0]], row[columns[1]], place
+
+
+def _parquet(file: Path, text_column: str, label_column: str) -> Iterator[Row]:
+    import pyarrow  # type: ignore[import-untyped]
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(file)
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"{file}: {str(error).splitlines()[0]}") from None
+    columns = check_columns(table.column_names, text_column, label_column, str(file))
+    texts, labels = (table[column].to_pylist() for column in columns)
+    for number, (text, label) in enumerate(zip(texts, labels, strict=True)):
+        yield text, label, f"{file}, row {number}"

@@ -1,0 +1,48 @@
+"""Word vectors from a text file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqmodels.data.vocabulary import Vocabulary
+
+
+def read_vectors(file: Path, vocabulary: Vocabulary) -> Tensor:
+    """(V, E) float32: the vectors of the vocabulary's words; NaN in rows of words without one.
+
+    Args:
+        file: a word and E numbers on each line, blanks between them, as of GloVe; a first line of
+            two whole numbers (how many, how long), as of word2vec, is passed over.
+        vocabulary: of words.
+
+    Raises:
+        ValueError: a line that is none, with its number; or no word of the vocabulary is in it.
+        OSError: it cannot be read.
+    """
+    found: np.ndarray | None = None
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, 1):
+            word, *cells = line.rstrip().split(" ")
+            if number == 1 and len(cells) == 1:
+                continue
+            if found is None:
+                found = np.full((len(vocabulary), len(cells)), np.nan, np.float32)
+            if len(cells) != found.shape[1]:
+                raise ValueError(
+                    f"{file}, line {number}: expected a word and {found.shape[1]} numbers, got "
+                    f"{len(cells)}"
+                )
+            place = vocabulary.numbers.get(word)
+            if place is None:
+                continue
+            try:
+                found[place] = [float(cell) for cell in cells]
+            except ValueError:
+                raise ValueError(f"{file}, line {number}: {word!r} has no numbers") from None
+    if found is None or np.isnan(found).all():
+        raise ValueError(f"{file}: no word of the texts has a vector in it")
+    return torch.from_numpy(found)
