@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from seqmodels.analysis.statistics import student
 from seqmodels.commands.sweep_lease import Lease
 from seqmodels.commands.sweep_plan import code_digest, identity, plan
-from seqmodels.commands.sweep_table import interval, write_tables
+from seqmodels.commands.sweep_table import write_tables
 from seqmodels.config import compose, to_plain
 from seqmodels.errors import UserError
 from seqmodels.locations import config_dir
@@ -148,5 +149,5 @@ def test_the_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
     assert (second["val/loss"], second["test/loss"], second["n"]) == (3.0, 4.0, 3)
     # scipy.stats.t.interval(0.95, 2, 3, sem) of 1, 2, 6
     assert second["± val/loss"] == pytest.approx(6.5724, abs=1e-3)
-    assert interval([1.0] * 30) == 0.0
+    assert student([1.0] * 30) == 0.0
     assert "| gru | 1 | 1 | 0.5000 | – |" in (tmp_path / "table.md").read_text()

@@ -71,6 +71,15 @@ COMMANDS = {
         "Writes DIR/analysis/: gradient by lag and over training, Jacobian spectra, gates, states, "
         "clipping, and analysis.json with all the numbers; the pictures go to TensorBoard, too.",
     ),
+    "report": Command(
+        "compare runs: tables, intervals, curves, on one page",
+        (
+            "seqmodels report outputs/sweeps/cells",
+            "seqmodels report DIR1 DIR2 metric=val/accuracy baseline=lstm output=FOLDER",
+        ),
+        "Reads every run in and below the directories, and writes report.html (one file that needs "
+        "nothing else), report.md and report.csv. Runs that did not finish are counted and named.",
+    ),
     "verify": Command(
         "check any cell: gradients, causality, state, padding, engines, speed",
         (

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 from collections.abc import Callable
 from pathlib import Path
+
+import torch
 
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
@@ -35,6 +38,25 @@ def peak_rise(call: Callable[[], object]) -> int:
         return max(0, _kilobytes("VmHWM") - before) * 1024
     except OSError as error:
         raise NotMeasurableError(f"{error.filename}: {error.strerror}") from None
+
+
+def begin_peak() -> None:
+    """From here on `peak` counts, where the system tells."""
+    with contextlib.suppress(OSError):
+        CLEAR.write_text("5", encoding="ascii")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak() -> int | None:
+    """Bytes: the most that was allocated on a GPU, where one was used; else the highest resident
+    memory of the process since `begin_peak`; None where the system does not tell."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        return _kilobytes("VmHWM") * 1024
+    except (OSError, NotMeasurableError):
+        return None
 
 
 def _kilobytes(name: str) -> int:

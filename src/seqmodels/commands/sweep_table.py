@@ -9,19 +9,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from seqmodels.analysis.statistics import student
 from seqmodels.commands.sweep_plan import REPEATS
 from seqmodels.errors import UserError
 from seqmodels.runs import read_record, write_atomically
-
-
-def interval(values: list[float]) -> float:
-    """Half the 95 % interval of the mean by Student's t; NaN for fewer than two values."""
-    if len(values) < 2:
-        return math.nan
-    from scipy.stats import t
-
-    factor = float(t.ppf(0.975, len(values) - 1))
-    return factor * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def best_of(record: dict[str, Any], metric: str, mode: str) -> float | None:
@@ -64,7 +55,7 @@ def write_tables(folder: Path, content: dict[str, Any]) -> list[dict[str, Any]]:
                 "n": len(found),
                 "failed": sum(job["outcome"] == "failed" for job in jobs),
                 metric: statistics.fmean(found) if found else math.nan,
-                f"± {metric}": interval(found),
+                f"± {metric}": student(found),
                 **({test: statistics.fmean(tested)} if tested and test != metric else {}),
                 "parameters": int(records[0]["parameters"]) if records else 0,
                 "seconds": statistics.fmean(r["wall_time_seconds"] for r in records)

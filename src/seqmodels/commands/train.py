@@ -119,8 +119,10 @@ class _Run:
 
     def execute(self) -> int:
         # Lightning takes seconds to import: only now, when nothing can be wrong any more.
+        from seqmodels.analysis.memory import begin_peak
         from seqmodels.training.interruption import StopRequest
 
+        begin_peak()
         existed = self.cfg.run_dir is not None and Path(self.cfg.run_dir).expanduser().exists()
         self.run_dir = create_run_dir(self.cfg.run_dir, self._name(), resume=self.cfg.resume)
         self.started = time.monotonic()
@@ -293,10 +295,13 @@ class _Run:
         return 1
 
     def _close(self, status: Any, reason: str | None) -> None:
+        from seqmodels.analysis.memory import peak
         from seqmodels.commands.building import engines_used
 
         fields = self.record.fields
         fields["wall_time_seconds"] += time.monotonic() - self.started
+        memory = peak()
+        fields["peak_memory_mib"] = None if memory is None else round(memory / 2**20, 1)
         fields["steps"] = self.trainer.global_step
         fields["epochs"] = self.trainer.current_epoch
         fields["engines"] = engines_used(self.model)

@@ -131,12 +131,23 @@ class AnalyseConfig:
     num_threads: int | None = None
 
 
+@dataclass
+class ReportConfig:
+    """What `seqmodels report` may be told, beside the directories."""
+
+    metric: str | None = None
+    baseline: str | None = None
+    output: str | None = None
+    title: str | None = None
+
+
 SCHEMAS = {
     "schema": Config,
     "eval_schema": EvalConfig,
     "sample_schema": SampleConfig,
     "complete_schema": CompleteConfig,
     "analyse_schema": AnalyseConfig,
+    "report_schema": ReportConfig,
 }
 
 
