@@ -59,6 +59,11 @@ def test_the_python_of_the_layers_page_runs() -> None:
     assert names["y"].shape == (3, 4, 20)  # type: ignore[attr-defined]
 
 
+def test_the_weights_of_torch_on_the_page_on_export() -> None:
+    *_, block = re.findall(r"```python\n(.*?)```", (ROOT / "docs/export.md").read_text(), re.DOTALL)
+    exec(block, {})
+
+
 def test_the_python_of_the_page_on_gradients_runs(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "docs/gradients.md").read_text(encoding="utf-8")
     names: dict[str, object] = {}

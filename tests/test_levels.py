@@ -25,6 +25,7 @@ LEVELS = [
     "models",
     "data",
     "sampling",
+    "exporting",
     "analysis",
     "runs",
     "training",

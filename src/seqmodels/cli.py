@@ -80,6 +80,16 @@ COMMANDS = {
         "Reads every run in and below the directories, and writes report.html (one file that needs "
         "nothing else), report.md and report.csv. Runs that did not finish are counted and named.",
     ),
+    "export": Command(
+        "write a trained model as one file for use elsewhere",
+        (
+            "seqmodels export run=DIR format=onnx",
+            "seqmodels export run=DIR format=torch_export path=FILE.pt2",
+            "seqmodels export run=DIR format=safetensors overwrite=true",
+        ),
+        "Graphs take any batch and number of steps, and carry the state in and out. What was "
+        "written is run and compared with the model.",
+    ),
     "verify": Command(
         "check any cell: gradients, causality, state, padding, engines, speed",
         (

@@ -1,4 +1,4 @@
-"""The typed roots of the commands that look at cells, and the checks that types cannot express."""
+"""The typed roots of verify, bench and export, and the checks that types cannot express."""
 
 from __future__ import annotations
 
@@ -56,7 +56,24 @@ class BenchConfig:
     measure: bool = True
 
 
-SCHEMAS = {"verify_schema": VerifyConfig, "bench_schema": BenchConfig}
+@dataclass
+class ExportConfig:
+    """What `seqmodels export` may be told."""
+
+    run: str = MISSING
+    format: str = "onnx"
+    path: str | None = None
+    checkpoint: str = "best"
+    overwrite: bool = False
+    num_threads: int | None = None
+
+
+FORMATS = ("torch_export", "onnx", "safetensors")
+SCHEMAS = {
+    "verify_schema": VerifyConfig,
+    "bench_schema": BenchConfig,
+    "export_schema": ExportConfig,
+}
 
 
 def register() -> None:
@@ -68,9 +85,14 @@ def register() -> None:
 def tool_problems(cfg: DictConfig) -> Iterator[str]:
     """Unknown names, ranges and contradictions of these roots; nothing for any other."""
     kind = OmegaConf.get_type(cfg)
-    if kind not in (VerifyConfig, BenchConfig):
+    if kind not in (VerifyConfig, BenchConfig, ExportConfig):
         return
     yield from unknown(cfg, kind, "")
+    if kind is ExportConfig:
+        yield from one_of(cfg, "format", FORMATS)
+        yield from one_of(cfg, "checkpoint", ("best", "last"))
+        yield from positive(cfg, "", "num_threads", (None,))
+        return
     yield from seed_problems(cfg)
     yield from positive(cfg, "", "num_threads", (None,))
     yield from _above_zero(cfg, "seconds")
