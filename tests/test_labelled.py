@@ -128,6 +128,16 @@ def test_splits_keep_the_classes_shares_and_folds_part_all_texts(tmp_path: Path)
     assert sum(map(len, parts)) == 80
 
 
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_every_fold_has_the_classes_shares(tmp_path: Path, classes: int) -> None:
+    rows = [(f"word{i}", str(i % classes)) for i in range(60 * classes)]
+    path = write_rows(tmp_path / "x.csv", rows)
+    for fold in range(3):
+        data = data_of(path, fold=fold, folds=6, valid=0.1)
+        for split, count in (("test", 10), ("valid", 5), ("train", 45)):
+            assert np.bincount(data._labels[split]).tolist() == [count] * classes
+
+
 def test_an_epoch_has_every_text_once_in_batches_of_like_lengths(tmp_path: Path) -> None:
     rows = [("x " * (1 + 7 * i % 40), "ab"[i % 2]) for i in range(200)]
     data = data_of(write_rows(tmp_path / "x.csv", rows), batch_size=8)

@@ -38,16 +38,16 @@ def apart(
     order = dealt(rest, seed)
     found: dict[Split, list[Example]] = {}
     if fold is not None:
-        found["test"] = [rest[i] for i in order[fold::folds]]
-        order = np.concatenate([order[k::folds] for k in range(folds) if k != fold])
+        # Stretches: every k-th of an order in which two classes take turns would be of one class.
+        parts = np.array_split(order, folds)
+        found["test"] = [rest[i] for i in parts.pop(fold)]
+        order = np.concatenate(parts)
     elif "test" not in examples:
         count = max(1, round(shares["test"] * len(rest)))
         found["test"] = [rest[i] for i in order[:count]]
         order = order[count:]
     if "valid" not in examples:
         count = max(1, round(shares["valid"] * len(order)))
-        if fold is not None:  # folds lie one behind the other: no stretch has the classes' shares
-            order = order[np.argsort(_places(rest, order, seed), kind="stable")]
         found["valid"] = [rest[i] for i in order[:count]]
         order = order[count:]
     found["train"] = [rest[i] for i in order]
@@ -60,15 +60,10 @@ def apart(
 
 def dealt(examples: list[Example], seed: int) -> np.ndarray:
     """An order in which every stretch has the classes' shares, as nearly as may be."""
-    return np.argsort(_places(examples, np.arange(len(examples)), seed), kind="stable")
-
-
-def _places(examples: list[Example], rows: np.ndarray, seed: int) -> np.ndarray:
-    """A number in [0, 1) for each of the rows: those of one class are spread evenly."""
     random = np.random.default_rng([seed, 7])
-    labels = np.array([examples[row].label for row in rows])
-    places = np.empty(len(rows))
+    labels = np.array([example.label for example in examples])
+    places = np.empty(len(examples))  # in [0, 1): those of one class are spread evenly
     for label in np.unique(labels):
         own = random.permutation(np.flatnonzero(labels == label))
         places[own] = (np.arange(len(own)) + random.random()) / len(own)
-    return places
+    return np.argsort(places, kind="stable")
