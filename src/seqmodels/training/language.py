@@ -70,7 +70,7 @@ class LanguageModelling(SequenceTask):
         if data.vocabulary is None:
             raise ValueError(
                 "task=language_model predicts the next symbol of a text, and this data is none: "
-                "choose task=classification or task=regression"
+                "choose task=classification, task=regression or task=notes"
             )
         refuse_sight_of_later_inputs(model)
         super().__init__(
