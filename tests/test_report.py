@@ -135,7 +135,7 @@ def test_groups_differ_in_all_but_the_seed_and_nothing_is_dropped(
     assert table["group"][:3] == ["n", "val/loss", "test/loss"]
     assert list(table)[2:5] == ["cell=LSTM", "cell=LRU", "cell=RNN"]  # the best first
     low, high = stats.t.interval(0.95, 2, 1.02, stats.sem([1.01, 1.02, 1.03]))
-    assert table["cell=LSTM"][:2] == ["3", f"1.020 [{low:.4g}, {high:.3f}]"]
+    assert table["cell=LSTM"][:2] == ["3", f"1.020 [{low:.3f}, {high:.3f}]"]
     assert table["cell=RNN"][0] == "0"
     assert table["cell=RNN"][-1] == "1 diverged, 1 running of 2"
     rows = rows_of(sweep)

@@ -10,7 +10,15 @@ from typing import Any
 
 from seqmodels import __version__
 from seqmodels.commands.report_runs import Run, read_runs, sections
-from seqmodels.commands.report_table import NOTE, Table, cells, csv_text, markdown, table_of
+from seqmodels.commands.report_table import (
+    NOTE,
+    Table,
+    brief,
+    cells,
+    csv_text,
+    markdown,
+    table_of,
+)
 from seqmodels.config import check, compose
 from seqmodels.errors import UserError
 from seqmodels.runs import now, write_atomically
@@ -52,10 +60,11 @@ def _print(tables: list[Table]) -> None:
 
     console = Console()
     for table in tables:
-        heads, rows = cells(table)
+        heads, rows = brief(table)
         shown = Shown(title=table.section.title)
         for head in heads:
-            shown.add_column(head, justify="left" if head == "group" else "right")
+            first = head == "group"
+            shown.add_column(head, justify="left" if first else "right", no_wrap=first)
         for row in rows:
             shown.add_row(*row)
         console.print(shown)

@@ -182,7 +182,7 @@ def _environments(section: Section) -> list[str]:
     for run in runs:
         versions = run.record.get("versions") or {}
         parts = {**versions, "platform": run.record.get("platform"),
-                 "commit": run.record.get("git_commit"),
+                 "commit": _commit(run),
                  "threads": run.record.get("num_threads")}  # fmt: skip
         for name, value in parts.items():
             seen.setdefault(name, set()).add(str(value))
@@ -201,6 +201,12 @@ def _environments(section: Section) -> list[str]:
     return found
 
 
+def _commit(run: Run) -> str:
+    """The first ten signs of the commit, and whether there were changes."""
+    commit, plus, _ = str(run.record.get("git_commit")).partition("+")
+    return commit[:10] + (" with changes" if plus else "")
+
+
 # --- as text ------------------------------------------------------------------------------------
 
 
@@ -213,9 +219,14 @@ def number(value: float | None) -> str:
 
 def with_interval(interval: Interval) -> str:
     """mean [low, high]."""
-    if math.isnan(interval.low):
+    half = (interval.high - interval.low) / 2
+    if math.isnan(half):
         return number(interval.mean)
-    return f"{number(interval.mean)} [{number(interval.low)}, {number(interval.high)}]"
+    if half <= 0 or abs(interval.mean) >= 1e5:
+        return f"{number(interval.mean)} [{number(interval.low)}, {number(interval.high)}]"
+    # Two digits of what is uncertain.
+    digits = min(8, max(0, 1 - math.floor(math.log10(half))))
+    return f"{interval.mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
 def failures(row: Row) -> str:
@@ -252,6 +263,24 @@ def cells(table: Table) -> tuple[list[str], list[list[str]]]:
         seconds = "–" if math.isnan(row.seconds) else f"{row.seconds:.0f}"
         rows.append([*line, parameters, seconds, memory, failures(row)])
     return heads, rows
+
+
+def brief(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows for a terminal: the means, and half the interval of the selection."""
+    heads = ["group", "n", table.metric, "±"]
+    heads += [table.test_metric] if table.test_metric else []
+    heads += [f"Δ {table.compared}", "p"] if table.baseline is not None else []
+    rows = []
+    for row in table.rows:
+        line = [row.label, str(len(row.chosen)), number(row.valid.mean)]
+        line += [number((row.valid.high - row.valid.low) / 2)]
+        line += [number(row.test.mean)] if table.test_metric else []
+        if table.baseline is not None and row.against is not None:
+            line += [number(row.against.difference.mean), p_text(row.corrected)]
+        elif table.baseline is not None:
+            line += ["baseline", ""]
+        rows.append([*line, failures(row)])
+    return [*heads, "not finished"], rows
 
 
 def markdown(tables: list[Table], command: str) -> str:
