@@ -98,6 +98,19 @@ def test_bare_files_and_splits_by_folder(tmp_path: Path) -> None:
     assert data.describe()["texts"] == {"train": 8, "valid": 8, "test": 8}
 
 
+def test_folders_of_other_classes_are_left_out_and_said(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        classes_as_folders(tmp_path / split)
+    classes_as_folders(tmp_path / "train", [("what is this", "unsup")])
+    data = data_of(tmp_path, classes=["pos", "neg"])
+    assert data.class_names == ["pos", "neg"]
+    assert data.describe()["texts"] == {"train": 6, "valid": 2, "test": 8}
+    assert "unsup in train left out" in data.describe()["summary"]
+    classes_as_files(tmp_path / "files", "{}.txt")
+    with pytest.raises(ValueError, match=r"files: expected the classes a, b \(data.classes\), and"):
+        data_of(tmp_path / "files", classes=["a", "b"])
+
+
 def test_a_file_that_is_not_utf8_is_read_as_latin1_and_says_so(tmp_path: Path) -> None:
     folder = classes_as_files(tmp_path / "a")
     (folder / "film.pos").write_bytes("très fine\n".encode("latin-1") * 4)

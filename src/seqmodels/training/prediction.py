@@ -197,6 +197,57 @@ class Classification(Prediction):
         return targets != IGNORE
 
 
+class Tagging(Classification):
+    """A class for every step of a sequence: cross-entropy over steps, in nats.
+
+    The loss and `accuracy` are means over steps; `sequence_accuracy` is the share of sequences
+    without a wrong answer. What comes after a step may decide its class, so that layers in both
+    directions are welcome.
+
+    Args: see `Prediction`.
+
+    Raises:
+        ValueError: the model gives one answer for the whole sequence, or the data asks for
+            something else than classes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: OptimizerFactory,
+        schedule: Schedule,
+        clip: Clip,
+        data: AnsweredData,
+        omega: float = 0.0,
+        ar: float = 0.0,
+        tar: float = 0.0,
+    ) -> None:
+        if getattr(model, "pool", None) is not None:
+            raise ValueError(
+                "task=tagging asks for a class at every step, and model.pooling makes one answer "
+                "of the whole sequence: set model.pooling=none"
+            )
+        super().__init__(
+            model,
+            optimizer=optimizer,
+            schedule=schedule,
+            clip=clip,
+            data=data,
+            omega=omega,
+            ar=ar,
+            tar=tar,
+        )
+
+    def metrics(self, stage: Stage, loss: float) -> dict[str, float]:
+        values = super().metrics(stage, loss)
+        if self._tallies:
+            counts = {name: int(value) for name, value in self._tallies.items()}
+            count = sum(n for name, n in counts.items() if name.startswith("sequences/"))
+            values["sequence_accuracy"] = 1.0 - values["errors"] / count
+        return values
+
+
 def macro_f1(confusion: Tensor) -> float:
     """The mean F1 of the classes that are true or answered at least once: confusion (O, O)."""
     hits = confusion.diagonal().double()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ UNLABELLED = -1  # what sets of the hub write where a label is kept secret
 
 
 def read_examples(
-    path: str, *, text_column: str, label_column: str
+    path: str, *, text_column: str, label_column: str, classes: Sequence[str] = ()
 ) -> tuple[dict[Split, list[Example]], list[str]]:
     """The examples of each split that a file or folder holds, and remarks about how it was read.
 
@@ -41,6 +41,8 @@ def read_examples(
             each of its lines (`pos.txt` and `neg.txt`, or `NAME.pos` and `NAME.neg`); or a folder
             with `train`, `test` and perhaps `valid`, each a folder of these kinds.
         text_column, label_column: of tables.
+        classes: of folders and files for a class only these are read, and the others remarked; ():
+            all are.
 
     Raises:
         ValueError, OSError: it is none of these, a column is missing, a text empty, a file broken.
@@ -62,8 +64,8 @@ def read_examples(
         }, remarks
     if folders and all(entry.name.lower() in _NAMES for entry in folders):
         found = _by_split(place, folders)
-        return {s: _classes(f, remarks) for s, f in found.items()}, remarks
-    return {"train": _classes(place, remarks)}, remarks
+        return {s: _classes(f, remarks, classes) for s, f in found.items()}, remarks
+    return {"train": _classes(place, remarks, classes)}, remarks
 
 
 def read_hub(
@@ -144,11 +146,13 @@ def _by_split(place: Path, entries: list[Path]) -> dict[Split, Path]:
     return found
 
 
-def _classes(place: Path, remarks: list[str]) -> list[Example]:
+def _classes(place: Path, remarks: list[str], classes: Sequence[str]) -> list[Example]:
     """One class for each folder, or for each file."""
     inside = sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
     folders = [entry for entry in inside if entry.is_dir()]
     if folders:
+        wanted = _wanted(place, [folder.name for folder in folders], remarks, classes)
+        folders = [folder for folder in folders if folder.name in wanted]
         examples = []
         for folder in folders:
             files = sorted(f for f in folder.iterdir() if f.is_file() and f.name[0] != ".")
@@ -159,13 +163,29 @@ def _classes(place: Path, remarks: list[str]) -> list[Example]:
     files = [entry for entry in inside if entry.is_file()]
     by_class = _class_names(place, files)
     examples = []
-    for name, file in by_class.items():
+    for name in _wanted(place, list(by_class), remarks, classes):
+        file = by_class[name]
         # A line ends with a line feed and nothing else: other signs may stand in a text.
         lines = read_text(file, remarks).removesuffix("\n").split("\n")
         if lines == [""]:
             raise ValueError(f"{file}: the class {name!r} has no example in it")
         examples += [example_of(line, name, f"{file}, line {n}") for n, line in enumerate(lines, 1)]
     return examples
+
+
+def _wanted(place: Path, names: list[str], remarks: list[str], classes: Sequence[str]) -> list[str]:
+    """Those of the names that are among the classes, where there are such."""
+    if not classes:
+        return names
+    left = [name for name in names if name not in classes]
+    if len(left) == len(names):
+        raise ValueError(
+            f"{place}: expected the classes {', '.join(classes)} (data.classes), and there are "
+            f"{', '.join(names)}"
+        )
+    if left:
+        remarks.append(f"{', '.join(left)} in {place.name} left out")
+    return [name for name in names if name in classes]
 
 
 def _class_names(place: Path, files: list[Path]) -> dict[str, Path]:

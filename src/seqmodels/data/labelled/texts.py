@@ -44,8 +44,8 @@ class TextClassification(DataModule):
         text_column, label_column: of tables and sets of the hub.
         train_split, valid_split, test_split: names of the set's splits; None: a part of training
             is kept apart instead.
-        classes: all labels that there may be, in the order of their numbers; None: those of the
-            training texts, sorted.
+        classes: all labels that there may be, in the order of their numbers; of folders and files
+            for a class only these are read. None: those of the training texts, sorted.
         level: "word": runs of letters and digits, and every other sign by itself; "char".
         lowercase: turn texts to lower case.
         max_vocab, min_count: see `Vocabulary.build`; the others become <unk>.
@@ -177,7 +177,7 @@ class TextClassification(DataModule):
     def _read(self) -> tuple[dict[Split, list[Example]], list[str]]:
         columns = {"text_column": self.text_column, "label_column": self.label_column}
         if self.path is not None:
-            return read_examples(self.path, **columns)
+            return read_examples(self.path, **columns, classes=self.class_names)
         assert self.name is not None
         found = read_hub(
             self.name, self.config, splits=self.split_names, cache_dir=self.cache_dir, **columns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from seqmodels.data.synthetic.adding import Adding
 from seqmodels.data.synthetic.base import Problem, SyntheticData
+from seqmodels.data.synthetic.context_tagging import ContextTagging
 from seqmodels.data.synthetic.copy_memory import CopyMemory
 from seqmodels.data.synthetic.counting import Blocks, Counting, Parity
 from seqmodels.data.synthetic.grammars import Dyck, EmbeddedReber
@@ -15,6 +16,7 @@ __all__ = [
     "Adding",
     "AssociativeRecall",
     "Blocks",
+    "ContextTagging",
     "CopyMemory",
     "Counting",
     "DelayedRecall",

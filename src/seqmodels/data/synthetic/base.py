@@ -32,11 +32,13 @@ class Problem(ABC):
         name: in words.
         targets: what is predicted.
         shortest: the least length for which the definition holds.
+        class_names: of "classes", where they have names.
     """
 
     name: ClassVar[str]
     targets: ClassVar[Targets]
     shortest: ClassVar[int]
+    class_names: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
@@ -61,6 +63,11 @@ class Problem(ABC):
     @abstractmethod
     def baselines(self, length: int) -> dict[str, float]:
         """Mean losses of guesses that need no memory, exact; {} where none is known."""
+
+    def mean_baselines(self, lengths: Sequence[int]) -> dict[str, float]:
+        """The means of `baselines` over these lengths."""
+        each = [self.baselines(length) for length in lengths]
+        return {name: sum(one[name] for one in each) / len(each) for name in each[0]}
 
 
 class SyntheticData(DataModule):
@@ -142,6 +149,7 @@ class SyntheticData(DataModule):
         self.eval_seed = eval_seed
         self.targets: Targets = problem.targets
         self.loss_unit = UNITS[problem.targets]
+        self.class_names = list(problem.class_names)
 
     def setup(self, vocabulary: Vocabulary | None = None) -> None:
         if vocabulary is not None:
@@ -217,6 +225,4 @@ class SyntheticData(DataModule):
 
     def baselines(self) -> dict[str, float]:
         """Means over the lengths of the validation data."""
-        lengths = self.lengths["valid"]
-        each = [self.problem.baselines(length) for length in lengths]
-        return {name: sum(one[name] for one in each) / len(each) for name in each[0]}
+        return self.problem.mean_baselines(self.lengths["valid"])
