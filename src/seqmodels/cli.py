@@ -71,6 +71,12 @@ COMMANDS = {
         "Writes DIR/analysis/: gradient by lag and over training, Jacobian spectra, gates, states, "
         "clipping, and analysis.json with all the numbers; the pictures go to TensorBoard, too.",
     ),
+    "replay": Command(
+        "run a run again from its record, and compare the two step by step",
+        ("seqmodels replay run=DIR", "seqmodels replay run=DIR tolerance=1e-4 run_dir=OTHER"),
+        "What differs in versions, machine, threads, code or data is named first. Status 0: the "
+        "same at every logged step; 1: not, with the first step and by how much.",
+    ),
     "report": Command(
         "compare runs: tables, intervals, curves, on one page",
         (

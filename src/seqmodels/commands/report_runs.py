@@ -130,10 +130,11 @@ def _run(own: Path, folder: Path, choice: dict[str, str] | None) -> Run:
     except (OSError, yaml.YAMLError, AttributeError) as error:
         raise UserError(f"{own / 'config.yaml'} cannot be read: {error}") from None
     name = folder.name if own == folder else str(own.relative_to(folder))
-    return Run(own, name, record, config, choice, _rows(own / "metrics.jsonl"))
+    return Run(own, name, record, config, choice, read_rows(own / "metrics.jsonl"))
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl that are whole; none where there is no such file."""
     rows = []
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for line in lines:

@@ -53,6 +53,12 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     return _Run(cfg, plain, resumed).execute()
 
 
+def execute(cfg: DictConfig) -> tuple[int, Path, str]:
+    """A new run of a checked configuration: its exit status, its directory, its data's digest."""
+    own = _Run(cfg, to_plain(cfg), None)
+    return own.execute(), own.run_dir, str(own.data.describe()["digest"])
+
+
 def _resumed_record(plain: dict[str, Any]) -> dict[str, Any] | None:
     """The record of the run to continue; None for a new one. UserError where both are wrong."""
     if plain["run_dir"] is None:

@@ -132,6 +132,16 @@ class AnalyseConfig:
 
 
 @dataclass
+class ReplayConfig:
+    """What `seqmodels replay` may be told."""
+
+    run: str = MISSING
+    run_dir: str | None = None
+    tolerance: float = 0.0
+    num_threads: int | None = None
+
+
+@dataclass
 class ReportConfig:
     """What `seqmodels report` may be told, beside the directories."""
 
@@ -147,6 +157,7 @@ SCHEMAS = {
     "sample_schema": SampleConfig,
     "complete_schema": CompleteConfig,
     "analyse_schema": AnalyseConfig,
+    "replay_schema": ReplayConfig,
     "report_schema": ReportConfig,
 }
 
