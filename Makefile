@@ -57,7 +57,7 @@ wheel: $(STAMP) ## dist/seqmodels-*.whl
 	$(BIN)/python -m build --wheel
 
 tensorboard: $(STAMP) ## show the runs under DIR (outputs/) in the browser
-	$(BIN)/tensorboard --logdir "$(DIR)"
+	$(BIN)/seqmodels tensorboard "$(DIR)"
 
 clean: ## remove caches and builds; runs and .venv stay
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

@@ -96,6 +96,12 @@ COMMANDS = {
         "Graphs take any batch and number of steps, and carry the state in and out. What was "
         "written is run and compared with the model.",
     ),
+    "tensorboard": Command(
+        "show the runs under a directory in the browser",
+        ("seqmodels tensorboard", "seqmodels tensorboard outputs/sweeps/cells port=6007"),
+        "SCALARS: losses and gradients; IMAGES: pictures; TEXT: configuration and environment; "
+        "HPARAMS: settings beside final metrics, to compare runs.",
+    ),
     "verify": Command(
         "check any cell: gradients, causality, state, padding, engines, speed",
         (

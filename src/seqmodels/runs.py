@@ -31,6 +31,9 @@ from seqmodels.errors import UserError
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 
+# Of metrics' names, how those end of which more is better; of all others less is.
+HIGHER_IS_BETTER = ("accuracy", "f1", "r2", "solved_length", "valid_time", "exact_match")
+
 RECORDED_PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "numpy", "datasets")
 
 
@@ -63,6 +66,11 @@ def finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
     return value
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether more of a metric is better, by its name."""
+    return metric.endswith(HIGHER_IS_BETTER)
 
 
 def now() -> str:

@@ -17,15 +17,6 @@ from seqmodels.runs import read_record
 # Of the configuration: what does not make a run another one.
 NOT_COMPARED = ("run_dir", "resume", "num_threads", "logger", "callbacks", "seed")
 NOT_COMPARED_OF_TRAINER = ("enable_progress_bar", "log_every_n_steps")
-HIGHER_IS_BETTER = (
-    "accuracy",
-    "macro_f1",
-    "f1",
-    "r2",
-    "solved_length",
-    "valid_time",
-    "exact_match",
-)
 
 
 @dataclass
@@ -248,8 +239,3 @@ def _short(key: str) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=lambda _: "–")
-
-
-def higher_is_better(metric: str) -> bool:
-    """Whether more of a metric is better, by its name."""
-    return metric.endswith(HIGHER_IS_BETTER)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from seqmodels.analysis.statistics import Interval, Paired, holm, mean_interval, paired
-from seqmodels.commands.report_runs import Group, Run, Section, higher_is_better
+from seqmodels.commands.report_runs import Group, Run, Section
 from seqmodels.errors import UserError, closest, did_you_mean
+from seqmodels.runs import higher_is_better
 
 
 @dataclass

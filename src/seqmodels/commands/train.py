@@ -45,6 +45,10 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     """Runs the command; gives back its exit status."""
     cfg = compose("train", overrides, config_dirs)
     check(cfg)
+    if any(cfg.budget.values()):
+        from seqmodels.commands.budget import within_budget
+
+        cfg = within_budget(cfg)
     plain = to_plain(cfg)
     resumed = _resumed_record(plain)
     if resumed is not None and resumed["status"] == "finished" and not _asks_for_more(cfg, resumed):
@@ -181,6 +185,10 @@ class _Run:
         self.record = Record(self.run_dir, self._first_fields())
         self.task = self._build_task()
         self.trainer = self._build_trainer(stop, resume_step)
+        if self.resume_path is None:
+            for logger in self.trainer.loggers:
+                if hasattr(logger, "log_start"):
+                    logger.log_start(self.plain, self.record.fields)
         write_atomically(
             self.run_dir / "config.yaml",
             yaml.safe_dump(self.plain, sort_keys=False, allow_unicode=True),

@@ -45,6 +45,15 @@ class TrainerConfig:
 
 
 @dataclass
+class BudgetConfig:
+    """One of these chooses the width of the layers; see `seqmodels.commands.budget`."""
+
+    parameters: int | None = None  # trained numbers of the whole model
+    state: int | None = None  # numbers that a sequence carries from step to step
+    flops: int | None = None  # of the products of one step of one sequence, forwards
+
+
+@dataclass
 class Config:
     """The root. Fields of type Any hold `_target_` nodes, checked against signatures."""
 
@@ -58,12 +67,14 @@ class Config:
     callbacks: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] = field(default_factory=dict)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     seed: int = 0
     num_threads: int | None = None  # torch's threads within one operation; null: torch decides
     run_dir: str | None = None  # where the run goes; null: a new folder under outputs/
     resume: bool = False  # continue the run that lies in run_dir
 
 
+BUDGETS = ("parameters", "state", "flops")
 REQUIRED_NODES = ("model", "data", "task", "optimizer", "scheduler", "clip")
 OPTIONAL_NODES = ("init",)
 NODE_DICTS = ("callbacks", "logger")
@@ -142,6 +153,14 @@ class ReplayConfig:
 
 
 @dataclass
+class TensorBoardConfig:
+    """What `seqmodels tensorboard` may be told, beside the directory."""
+
+    port: int = 6006
+    bind_all: bool = False
+
+
+@dataclass
 class ReportConfig:
     """What `seqmodels report` may be told, beside the directories."""
 
@@ -158,6 +177,7 @@ SCHEMAS = {
     "complete_schema": CompleteConfig,
     "analyse_schema": AnalyseConfig,
     "replay_schema": ReplayConfig,
+    "tensorboard_schema": TensorBoardConfig,
     "report_schema": ReportConfig,
 }
 
@@ -186,6 +206,11 @@ def root_problems(cfg: DictConfig) -> Iterator[str]:
     kind = OmegaConf.get_type(cfg)
     if kind is Config:
         yield from _train_problems(cfg)
+        given = [name for name in BUDGETS if cfg.budget[name] is not None]
+        for name in given:
+            yield from positive(cfg.budget, "budget.", name, (None,))
+        if len(given) > 1:
+            yield f"budget: expected one of {', '.join(BUDGETS)}, got {' and '.join(given)}"
     elif kind in (EvalConfig, SampleConfig, CompleteConfig, AnalyseConfig):
         yield from unknown(cfg, kind, "")
         if cfg.checkpoint is not None or kind is not AnalyseConfig:

@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from seqmodels.runs import Record, finite
+from seqmodels.runs import Record, finite, higher_is_better
 
-# A metric is better when lower, unless its name ends in one of these.
-HIGHER_IS_BETTER = ("accuracy", "f1", "r2", "valid_time")
+# Of the record: where and with what a run ran.
+RECORDED = ("command", "started", "versions", "git_commit", "platform", "hostname", "cpu_count",
+            "num_threads", "parameters", "data", "baselines")  # fmt: skip
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
@@ -76,7 +78,7 @@ def _better(name: str, value: float, best: Mapping[str, Any] | None) -> bool:
     if best is None:
         return value == value
     old = float(best["value"])
-    return value > old if name.endswith(HIGHER_IS_BETTER) else value < old
+    return value > old if higher_is_better(name) else value < old
 
 
 class TensorBoard(TensorBoardLogger):
@@ -106,6 +108,17 @@ class TensorBoard(TensorBoardLogger):
         """The hyper-parameters beside the final metrics, on the HPARAMS page."""
         final = {f"final/{name}": value for name, value in metrics.items()}
         self.log_hyperparams(flat(config), final)
+
+    @rank_zero_only
+    def log_start(self, config: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+        """The configuration and the environment, on the TEXT page."""
+        environment = {key: record[key] for key in RECORDED if record.get(key) is not None}
+        pages = {"configuration": config, "environment": environment}
+        for name, content in pages.items():
+            text = yaml.safe_dump(finite(content), sort_keys=False, allow_unicode=True)
+            # Indented by four: a Markdown page shows it letter for letter.
+            page = "\n".join("    " + line for line in text.splitlines())
+            self.experiment.add_text(f"run/{name}", page, 0)
 
     def save(self) -> None:
         """Flushes; config.yaml already holds what Lightning would write into an hparams.yaml."""
