@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from seqmodels.cli import main
 from seqmodels.data import Vocabulary
 from seqmodels.data.labelled import TextClassification, read_examples
 from seqmodels.layers import Bidirectional, Recurrent, Stacked
-from seqmodels.models import Pool
+from seqmodels.models import LinearHead, OneHot, Pool, PredictionModel
+from seqmodels.training.activation import ActivationPenalty
 from seqmodels.training.prediction import macro_f1
 
 GOOD = ["a fine film, warm and true", "truly fine !", "it's a joy to watch", "warm fun for all"]
@@ -294,6 +296,20 @@ def test_macro_f1_is_the_mean_over_the_classes_that_there_are() -> None:
     assert macro_f1(confusion) == pytest.approx((2 * 3 / (4 + 5) + 2 * 4 / (6 + 5)) / 2)
 
 
+def test_the_penalty_on_activations_of_a_pooled_text_is_a_mean_over_its_one_vector() -> None:
+    torch.manual_seed(0)
+    model = PredictionModel(
+        5, 2, inputs=OneHot, cell=GRUCell, layers=partial(Stacked, hidden_size=3),
+        head=LinearHead, pooling="mean",
+    )  # fmt: skip
+    penalty = ActivationPenalty(model, 2.0, 0.0)
+    ids = torch.randint(0, 5, (3, 5))
+    model(ids, None, LENGTHS)
+    hidden = model.backbone(model.inputs(ids), None, LENGTHS)[0]
+    pooled = Pool("mean", model.backbone)(hidden, LENGTHS)
+    torch.testing.assert_close(penalty.terms()["ar"], 2.0 * pooled.square().mean())
+
+
 # --- the whole command --------------------------------------------------------------------------
 
 
@@ -323,7 +339,12 @@ def test_sentiment_runs(
     assert record["status"] == "finished"
     assert (run / "confusion.png").stat().st_size > 5000
     assert main(["eval", f"run={run}"]) == 0
-    assert "test/macro_f1" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "test/macro_f1" in said and "batches of 2" in said
+    assert main(["sample", f"run={run}"]) == 2
+    assert "does not predict the next token" in capsys.readouterr().err
+    assert main(["eval", f"run={run}", "data.lowercase=false"]) == 2
+    assert "made with lowercase=true: set data.lowercase=true" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("experiment", ["imdb_bilstm", "sst2_bilstm"])

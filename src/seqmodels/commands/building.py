@@ -140,7 +140,13 @@ def load_generator(run: str, checkpoint: str) -> tuple[nn.Module, Vocabulary]:
     vocabulary = stored_vocabulary(run_dir)
     if vocabulary is None:
         raise UserError(f"{run_dir} is not a model of text: there is nothing to write")
-    model = build_model_of(stored_config(content, path), {"num_tokens": len(vocabulary)})
+    try:
+        model = build_model_of(stored_config(content, path), {"num_tokens": len(vocabulary)})
+    except ValueError as error:
+        raise UserError(
+            f"{run_dir} does not predict the next token of a text: there is nothing to write "
+            f"({error})"
+        ) from None
     load_weights(model, model_weights(content), path)
     return model, vocabulary
 

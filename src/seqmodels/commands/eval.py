@@ -40,6 +40,7 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
         return changed
 
     from seqmodels.commands import building
+    from seqmodels.data import StreamLoader
 
     building.set_threads(cfg.num_threads)
     run_dir, record = existing_run(cfg.run)
@@ -47,7 +48,7 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     split, loader = _choose(data, cfg.split)
     described = data.describe()
     print(f"{run_dir}, {cfg.checkpoint} checkpoint (step {content['global_step']}), {split} split")
-    parts = "batches" if data.vocabulary is None else "streams"
+    parts = "streams" if isinstance(loader, StreamLoader) else "batches"
     print(f"data: {described['summary']}, {parts} of {loader.batch_size}")
     if not of_run and described["digest"] != (record["data"] or {}).get("digest"):
         print("seqmodels: the data changed since the run was trained", file=sys.stderr)

@@ -12,7 +12,14 @@ from seqmodels.data.base import SPLITS, DataModule, Split
 from seqmodels.data.ngram import NGram
 from seqmodels.data.sources import Source, cut, read_source, shown_files
 from seqmodels.data.streams import StreamLoader
-from seqmodels.data.vocabulary import Level, Vocabulary, characters_before, check_limits, tokenise
+from seqmodels.data.vocabulary import (
+    Level,
+    Vocabulary,
+    characters_before,
+    check_limits,
+    check_vocabulary,
+    tokenise,
+)
 
 NGRAM_NAMES = {1: "unigram", 2: "bigram", 3: "trigram"}
 
@@ -84,17 +91,7 @@ class TextStreams(DataModule):
         """The texts; each kind of data says where they come from."""
 
     def setup(self, vocabulary: Vocabulary | None = None) -> None:
-        if vocabulary is not None and vocabulary.level != self.level:
-            raise ValueError(
-                f"data.level={self.level}, but the model's vocabulary is one of level "
-                f"{vocabulary.level}"
-            )
-        if vocabulary is not None and vocabulary.lowercase != self.lowercase:
-            ours, theirs = str(self.lowercase).lower(), str(vocabulary.lowercase).lower()
-            raise ValueError(
-                f"data.lowercase={ours}, but the model's vocabulary was made with "
-                f"lowercase={theirs}: set data.lowercase={theirs}"
-            )
+        check_vocabulary(vocabulary, self.level, self.lowercase)
         source = self.read()
         self.files, self.digest = source.files, source.digest
         parts = self._parts(source)

@@ -181,3 +181,19 @@ def check_limits(max_size: int | None, min_count: int) -> None:
         raise ValueError(f"data.max_vocab must be >= 2 or null, got {max_size}")
     if min_count < 1:
         raise ValueError(f"data.min_count must be >= 1, got {min_count}")
+
+
+def check_vocabulary(vocabulary: Vocabulary | None, level: Level, lowercase: bool) -> None:
+    """Refuses the vocabulary of a model that was made otherwise than the data will be read."""
+    if vocabulary is None:
+        return
+    if vocabulary.level != level:
+        raise ValueError(
+            f"data.level={level}, but the model's vocabulary is one of level {vocabulary.level}"
+        )
+    if vocabulary.lowercase != lowercase:
+        ours, theirs = str(lowercase).lower(), str(vocabulary.lowercase).lower()
+        raise ValueError(
+            f"data.lowercase={ours}, but the model's vocabulary was made with "
+            f"lowercase={theirs}: set data.lowercase={theirs}"
+        )

@@ -76,8 +76,9 @@ class ActivationPenalty:
             lengths = hidden.new_full((batch,), steps, dtype=torch.int64)
         lengths = lengths.to(hidden.device)
         found = {}
-        if "ar" in self._weights:  # padding is zero
-            found["ar"] = dropped.square().sum() / (lengths.sum() * width)
+        if "ar" in self._weights:  # padding is zero; a pooled sequence is one vector
+            vectors = lengths.sum() if dropped.numel() == hidden.numel() else batch
+            found["ar"] = dropped.square().sum() / (vectors * width)
         if "tar" in self._weights:
             after = torch.arange(1, steps, device=hidden.device) < lengths.unsqueeze(1)  # (B, T-1)
             moved = (hidden[:, 1:] - hidden[:, :-1]) * after.unsqueeze(-1)

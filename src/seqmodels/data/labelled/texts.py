@@ -23,7 +23,7 @@ from seqmodels.data.labelled.splits import apart
 from seqmodels.data.labelled.tables import Example
 from seqmodels.data.labelled.vectors import read_vectors
 from seqmodels.data.synthetic.loaders import DrawnLoader
-from seqmodels.data.vocabulary import Level, Vocabulary, check_limits
+from seqmodels.data.vocabulary import Level, Vocabulary, check_limits, check_vocabulary
 
 Array = np.ndarray
 _WORDS = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
@@ -142,6 +142,7 @@ class TextClassification(DataModule):
     # --- reading --------------------------------------------------------------------------------
 
     def setup(self, vocabulary: Vocabulary | None = None) -> None:
+        check_vocabulary(vocabulary, self.level, self.lowercase)
         examples, self._remarks = self._read()
         self._name_classes(examples["train"])
         examples = apart(
