@@ -130,7 +130,8 @@ def test_splits_keep_the_classes_shares_and_folds_part_all_texts(tmp_path: Path)
 
     def tests_of(fold: int) -> set[str]:
         each = TextClassification(str(path), fold=fold, folds=5, valid=0.125)
-        each.setup(Vocabulary([*sorted(text for text, _ in rows), "<unk>"], "word"))
+        words = [*sorted(text for text, _ in rows), "<unk>"]
+        each.setup(Vocabulary(words, "word", lowercase=True))
         assert each.describe()["texts"] == {"train": 56, "valid": 8, "test": 16}
         assert [int((each._labels["valid"] == c).sum()) for c in (0, 1)] == [6, 2]
         vocabulary = each.vocabulary
