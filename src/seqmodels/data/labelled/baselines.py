@@ -23,19 +23,38 @@ def baselines(
         texts: (T) int64 each, by split; labels: (N) int64.
         symbols, classes: how many there are.
     """
+    return against_shares(
+        "logistic regression on words",
+        _bags(texts["train"], symbols),
+        _bags(texts["valid"], symbols),
+        labels,
+        classes,
+    )
+
+
+def against_shares(
+    name: str, train: Any, valid: Any, labels: dict[Split, Array], classes: int
+) -> dict[str, float]:
+    """Validation cross-entropy of the classes' shares and of logistic regression.
+
+    Args:
+        name: of the regression.
+        train, valid: its inputs, (N, F) each.
+        labels: (N) int64, by split.
+        classes: how many there are.
+    """
     from sklearn.linear_model import LogisticRegression
 
     counts = np.bincount(labels["train"], minlength=classes)
     truth = labels["valid"]
     shares = -np.log(np.maximum(counts, 1) / counts.sum())[truth]
-    model = LogisticRegression(max_iter=1000).fit(_bags(texts["train"], symbols), labels["train"])
-    rows = _bags(texts["valid"], symbols)
-    chosen = model.predict_log_proba(rows)[np.arange(len(truth)), truth]
+    model = LogisticRegression(max_iter=1000).fit(train, labels["train"])
+    chosen = model.predict_log_proba(valid)[np.arange(len(truth)), truth]
     majority = 100 * float((truth == counts.argmax()).mean())
-    right = 100 * float((model.predict(rows) == truth).mean())
+    right = 100 * float((model.predict(valid) == truth).mean())
     return {
         f"the classes' shares ({majority:.1f} % right)": float(shares.mean()),
-        f"logistic regression on words ({right:.1f} % right)": float(-chosen.mean()),
+        f"{name} ({right:.1f} % right)": float(-chosen.mean()),
     }
 
 

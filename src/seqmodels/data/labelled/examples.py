@@ -58,12 +58,12 @@ def read_examples(
     folders = [entry for entry in inside if entry.is_dir()]
     tables = [entry for entry in inside if ending_of(entry) in TABLES]
     if tables:
-        found = _by_split(place, tables)
+        found = by_split(place, tables)
         return {
             s: read_table(f, text_column, label_column, remarks) for s, f in found.items()
         }, remarks
     if folders and all(entry.name.lower() in _NAMES for entry in folders):
-        found = _by_split(place, folders)
+        found = by_split(place, folders)
         return {s: _classes(f, remarks, classes) for s, f in found.items()}, remarks
     return {"train": _classes(place, remarks, classes)}, remarks
 
@@ -123,7 +123,8 @@ def _hub_label(label: Any, names: list[str] | None, shown: str) -> Any:
     return names[label] if names is not None and isinstance(label, int) else label
 
 
-def _by_split(place: Path, entries: list[Path]) -> dict[Split, Path]:
+def by_split(place: Path, entries: list[Path]) -> dict[Split, Path]:
+    """Which entry of a folder is which split, by their names; a single one is "train"."""
     found: dict[Split, Path] = {}
     for entry in entries:
         stem = entry.name.lower().partition(".")[0]

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
 import numpy as np
 
 from seqmodels.data.base import SPLITS, Split
-from seqmodels.data.labelled.tables import Example
+
+
+class Labelled(Protocol):
+    """Anything with a class."""
+
+    @property
+    def label(self) -> str: ...
+
+
+E = TypeVar("E", bound=Labelled)
 
 
 def apart(
-    examples: dict[Split, list[Example]],
+    examples: dict[Split, list[E]],
     *,
     shares: dict[Split, float],
     fold: int | None,
     folds: int,
     seed: int,
     shown: str,
-) -> dict[Split, list[Example]]:
+) -> dict[Split, list[E]]:
     """The three splits; what has no set apart is taken from training, of each class alike.
 
     Args:
@@ -36,7 +48,7 @@ def apart(
         )
     rest = examples["train"]
     order = dealt(rest, seed)
-    found: dict[Split, list[Example]] = {}
+    found: dict[Split, list[E]] = {}
     if fold is not None:
         # Stretches: every k-th of an order in which two classes take turns would be of one class.
         parts = np.array_split(order, folds)
@@ -54,11 +66,11 @@ def apart(
     found = {**examples, **found}
     for split in SPLITS:
         if not found[split]:
-            raise ValueError(f"{shown}: {len(rest)} texts leave none for {split}")
+            raise ValueError(f"{shown}: {len(rest)} examples leave none for {split}")
     return {split: found[split] for split in SPLITS}
 
 
-def dealt(examples: list[Example], seed: int) -> np.ndarray:
+def dealt(examples: Sequence[Labelled], seed: int) -> np.ndarray:
     """An order in which every stretch has the classes' shares, as nearly as may be."""
     random = np.random.default_rng([seed, 7])
     labels = np.array([example.label for example in examples])

@@ -7,7 +7,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqmodels.data.base import IGNORE, SPLITS, DataModule, SequenceBatch, Split
+from seqmodels.data.base import IGNORE, SPLITS, SequenceBatch, Split
 from seqmodels.data.labelled.baselines import baselines
-from seqmodels.data.labelled.batches import Listed, mixed_batches, sorted_batches
 from seqmodels.data.labelled.examples import read_examples, read_hub
+from seqmodels.data.labelled.padded import PaddedClassification, class_numbers, name_classes
 from seqmodels.data.labelled.splits import apart
 from seqmodels.data.labelled.tables import Example
 from seqmodels.data.labelled.vectors import read_vectors
-from seqmodels.data.synthetic.loaders import DrawnLoader
 from seqmodels.data.vocabulary import Level, Vocabulary, check_limits, check_vocabulary
 
 Array = np.ndarray
 _WORDS = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
-class TextClassification(DataModule):
+class TextClassification(PaddedClassification):
     """Texts with a class each: what is this one about, what does it think?
 
         x_t: the t-th word (or character) of the text, t ≤ T_b, its length
@@ -66,8 +64,6 @@ class TextClassification(DataModule):
         ValueError: a setting out of its range; by `setup`, also OSError: the texts are not what
             they should be.
     """
-
-    targets = "classes"
 
     def __init__(
         self,
@@ -136,7 +132,6 @@ class TextClassification(DataModule):
         self.shown = str(path or name)
         self._ids: dict[Split, list[Array]] = {}
         self._labels: dict[Split, Array] = {}  # (N) int64
-        self._batches: tuple[int, list[Array]] = (-1, [])
         self._cut = 0
 
     # --- reading --------------------------------------------------------------------------------
@@ -144,28 +139,21 @@ class TextClassification(DataModule):
     def setup(self, vocabulary: Vocabulary | None = None) -> None:
         check_vocabulary(vocabulary, self.level, self.lowercase)
         examples, self._remarks = self._read()
-        self._name_classes(examples["train"])
+        self.class_names = name_classes(
+            [example.label for example in examples["train"]], self.class_names, self.shown,
+            f"data.label_column={self.label_column}",
+        )  # fmt: skip
         examples = apart(
             examples, shares=self.shares, fold=self.fold, folds=self.folds, seed=self.split_seed,
             shown=self.shown,
         )  # fmt: skip
-        numbers = {name: number for number, name in enumerate(self.class_names)}
-        tokens: dict[Split, list[list[str]]] = {}
-        for split, each in examples.items():
-            for example in each:
-                if example.label not in numbers:
-                    raise ValueError(
-                        f"{example.place}: the label {example.label!r} is none of "
-                        f"{', '.join(self.class_names)}"
-                    )
-            tokens[split] = [self._tokens(example) for example in each]
-            self._labels[split] = np.array([numbers[e.label] for e in each], np.int64)
-        missing = set(range(len(numbers))) - set(self._labels["train"].tolist())
-        if missing:
-            raise ValueError(
-                f"{self.shown}: the class {self.class_names[min(missing)]!r} has no example for "
-                "training"
-            )
+        self._labels = class_numbers(
+            {split: [example.label for example in each] for split, each in examples.items()},
+            {split: [example.place for example in each] for split, each in examples.items()},
+            self.class_names,
+            self.shown,
+        )
+        tokens = {split: [self._tokens(e) for e in each] for split, each in examples.items()}
         if vocabulary is None:
             every = (token for text in tokens["train"] for token in text)
             vocabulary = Vocabulary.build(
@@ -184,20 +172,6 @@ class TextClassification(DataModule):
             self.name, self.config, splits=self.split_names, cache_dir=self.cache_dir, **columns
         )
         return found, []
-
-    def _name_classes(self, examples: list[Example]) -> None:
-        if not self.class_names:
-            self.class_names = sorted({example.label for example in examples}, key=_in_order)
-        if len(self.class_names) < 2:
-            raise ValueError(
-                f"{self.shown}: all texts have the label {examples[0].label!r}: there is nothing "
-                "to tell apart"
-            )
-        if len(self.class_names) > 1000:
-            raise ValueError(
-                f"{self.shown}: {len(self.class_names):,} different labels, such as "
-                f"{examples[0].label!r}: is data.label_column={self.label_column} the right one?"
-            )
 
     def _tokens(self, example: Example) -> list[str]:
         text = example.text.lower() if self.lowercase else example.text
@@ -231,31 +205,6 @@ class TextClassification(DataModule):
         targets[np.arange(len(rows)), lengths - 1] = self._labels[split][rows]
         tensors = map(torch.from_numpy, (inputs, targets, lengths))
         return SequenceBatch(*tensors)
-
-    def draw(self, number: int) -> SequenceBatch:
-        """The training batch of this number."""
-        epoch, place = divmod(number, self._count("train", self.batch_size))
-        if self._batches[0] != epoch:
-            random = np.random.default_rng([self.seed, epoch])
-            batches = mixed_batches(self._lengths("train"), self.batch_size, random)
-            self._batches = (epoch, batches)
-        return self._batch("train", self._batches[1][place])
-
-    def _count(self, split: Split, batch_size: int) -> int:
-        return -(-len(self._ids[split]) // batch_size)
-
-    def train_loader(self) -> DrawnLoader:
-        return DrawnLoader(self.draw, self.batch_size, self._count("train", self.batch_size))
-
-    def valid_loader(self) -> Listed:
-        return self._listed("valid")
-
-    def test_loader(self) -> Listed:
-        return self._listed("test")
-
-    def _listed(self, split: Split) -> Listed:
-        batches = sorted_batches(self._lengths(split), self.eval_batch_size)
-        return Listed(partial(self._batch, split), batches, self.eval_batch_size)
 
     def _lengths(self, split: Split) -> Array:
         return np.array([len(text) for text in self._ids[split]])
@@ -298,8 +247,3 @@ class TextClassification(DataModule):
         """
         assert self.vocabulary is not None
         return baselines(self._ids, self._labels, len(self.vocabulary), len(self.class_names))
-
-
-def _in_order(label: str) -> tuple[float, str]:
-    """Numbers by their size, and before words."""
-    return (float(label), "") if re.fullmatch(r"-?\d+", label) else (float("inf"), label)
