@@ -185,6 +185,7 @@ class _Run:
         self.record = Record(self.run_dir, self._first_fields())
         self.task = self._build_task()
         self.trainer = self._build_trainer(stop, resume_step)
+        self._try_schedule()
         if self.resume_path is None:
             for logger in self.trainer.loggers:
                 if hasattr(logger, "log_start"):
@@ -244,6 +245,15 @@ class _Run:
             data=self.data,
         )
         return task
+
+    def _try_schedule(self) -> None:
+        """Says what is wrong with the schedule for a run of this length before it begins."""
+        import torch
+
+        from seqmodels.training.schedules import Horizon
+
+        horizon = Horizon.of(self.trainer, len(self.data.train_loader()))
+        self.schedule.build(torch.optim.SGD([torch.zeros(1, requires_grad=True)]), horizon)
 
     def _build_trainer(self, stop: StopRequest, resume_step: int | None) -> pl.Trainer:
         from seqmodels.commands.running import build_trainer

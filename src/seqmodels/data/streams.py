@@ -73,6 +73,8 @@ class StreamLoader:
         batch_size: B, the number of streams.
         seq_len: T, the columns of a batch; the last one of an epoch may have fewer.
         drop_remainder: leave out what does not fill streams and batches evenly.
+        random_lengths: the seed of chunks of random lengths, new ones in each epoch (`lengths`);
+            None: all of seq_len.
 
     Iterating goes on from the loader's position, which moves on before a batch is handed out, and
     starts again at the beginning after the last batch.
@@ -82,7 +84,13 @@ class StreamLoader:
     """
 
     def __init__(
-        self, tokens: np.ndarray, batch_size: int, seq_len: int, *, drop_remainder: bool = False
+        self,
+        tokens: np.ndarray,
+        batch_size: int,
+        seq_len: int,
+        *,
+        drop_remainder: bool = False,
+        random_lengths: int | None = None,
     ) -> None:
         if seq_len < 1:
             raise ValueError(f"seq_len must be >= 1, got {seq_len}")
@@ -96,7 +104,32 @@ class StreamLoader:
                 f"the streams have {columns} predictions each, fewer than one chunk of {seq_len}: "
                 "lower data.seq_len or data.batch_size, or set data.drop_remainder=false"
             )
+        self.random_lengths = random_lengths
+        self.epoch = 0
         self.position = 0
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        """(batches) int64: the columns of each batch of an epoch.
+
+        Of random ones each is drawn, as by Merity et al. 2017, from a normal distribution with
+        deviation 5 around seq_len, with probability 0.05 around half of it, and is at least 5 or
+        seq_len; then all are stretched alike, so that the same number of batches fills an epoch.
+        """
+        columns = self.inputs.shape[1]
+        if self.random_lengths is None:
+            ends = np.minimum(np.arange(1, self.batches + 1) * self.seq_len, columns)
+        else:
+            random = np.random.default_rng([self.random_lengths, epoch, 35])
+            half = random.random(self.batches) < 0.05
+            drawn = random.normal(np.where(half, self.seq_len / 2, self.seq_len), 5.0)
+            shares = np.cumsum(np.maximum(drawn, min(5, self.seq_len)))
+            total = min(columns, self.batches * self.seq_len)
+            # Rounded so that each chunk has a column at least, at the end of the epoch too.
+            count = np.arange(self.batches)
+            ends = np.round(shares * (total / shares[-1])) - count
+            ends = np.maximum.accumulate(np.maximum(ends, 1)) + count
+            ends = np.minimum(ends, total - count[::-1])
+        return np.diff(ends.astype(np.int64), prepend=0)
 
     @property
     def num_targets(self) -> int:
@@ -109,16 +142,17 @@ class StreamLoader:
 
     def __iter__(self) -> Iterator[SequenceBatch]:
         if self.position >= self.batches:
-            self.position = 0
+            self.position, self.epoch = 0, self.epoch + 1
+        ends = np.cumsum(self.lengths(self.epoch))
+        starts = ends - self.lengths(self.epoch)
         while self.position < self.batches:
-            start = self.position * self.seq_len
-            columns = slice(start, start + self.seq_len)
+            columns = slice(int(starts[self.position]), int(ends[self.position]))
             self.position += 1
             yield SequenceBatch(_own(self.inputs[:, columns]), _own(self.targets[:, columns]))
-        self.position = 0
+        self.position, self.epoch = 0, self.epoch + 1
 
     def state_dict(self) -> dict[str, int]:
-        return {"position": self.position}
+        return {"position": self.position, "epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         position = state["position"]
@@ -128,6 +162,7 @@ class StreamLoader:
                 "data: it is not the data of the saved run"
             )
         self.position = position
+        self.epoch = state.get("epoch", 0)  # checkpoints from before there were random lengths
 
 
 def _own(block: Tensor) -> Tensor:

@@ -35,6 +35,10 @@ class TextStreams(DataModule):
         seq_len: T, the length of a chunk: gradients go back so far (truncated BPTT).
         eval_batch_size: streams in evaluation; the fewer, the less context is lost, the slower.
         eval_seq_len: chunk length in evaluation, which does not change the result; None: seq_len.
+        random_seq_len: draw the length of every training chunk around seq_len, new ones in each
+            epoch (Merity et al. 2017, https://arxiv.org/abs/1708.02182); see
+            `StreamLoader.lengths`.
+        seed: of these.
         drop_remainder: leave out, in training, the tokens that do not fill streams and chunks
             evenly, as Zaremba et al. 2014 do, https://arxiv.org/abs/1409.2329.
         max_vocab: most symbols, `<unk>` included; None: no limit.
@@ -56,6 +60,8 @@ class TextStreams(DataModule):
         seq_len: int = 64,
         eval_batch_size: int = 16,
         eval_seq_len: int | None = 256,
+        random_seq_len: bool = False,
+        seed: int = 0,
         drop_remainder: bool = False,
         max_vocab: int | None = None,
         min_count: int = 1,
@@ -79,6 +85,7 @@ class TextStreams(DataModule):
         self.seq_len = seq_len
         self.eval_batch_size = eval_batch_size
         self.eval_seq_len = seq_len if eval_seq_len is None else eval_seq_len
+        self.random_seq_len, self.seed = random_seq_len, seed
         self.drop_remainder = drop_remainder
         self.max_vocab = max_vocab
         self.min_count = min_count
@@ -171,6 +178,7 @@ class TextStreams(DataModule):
             self.batch_size,
             self.seq_len,
             drop_remainder=self.drop_remainder,
+            random_lengths=self.seed if self.random_seq_len else None,
         )
 
     def valid_loader(self) -> StreamLoader | None:
@@ -240,6 +248,8 @@ class TextData(TextStreams):
         seq_len: int = 64,
         eval_batch_size: int = 16,
         eval_seq_len: int | None = 256,
+        random_seq_len: bool = False,
+        seed: int = 0,
         drop_remainder: bool = False,
         max_vocab: int | None = None,
         min_count: int = 1,
@@ -252,6 +262,8 @@ class TextData(TextStreams):
             seq_len=seq_len,
             eval_batch_size=eval_batch_size,
             eval_seq_len=eval_seq_len,
+            random_seq_len=random_seq_len,
+            seed=seed,
             drop_remainder=drop_remainder,
             max_vocab=max_vocab,
             min_count=min_count,

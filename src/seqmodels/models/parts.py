@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from seqmodels.layers import SequenceDropout
+
 
 class TokenEmbedding(nn.Module):
     """One vector per token: e_t = E[x_t], with dropout on it.
@@ -12,12 +14,25 @@ class TokenEmbedding(nn.Module):
         num_tokens: V, the number of different tokens (supplied by the data).
         size: E, the length of the vectors.
         dropout: probability with which each element of e_t is zeroed in training.
+        same_mask: one mask for all steps of a sequence (`SequenceDropout`).
+        token_dropout: probability with which a token's whole vector is zeroed in training, wherever
+            it stands in the batch (Gal & Ghahramani 2016, https://arxiv.org/abs/1512.05287).
 
     Shapes: ids (B, T) int64 -> (B, T, E).
     """
 
-    def __init__(self, num_tokens: int, *, size: int = 128, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        num_tokens: int,
+        *,
+        size: int = 128,
+        dropout: float = 0.0,
+        same_mask: bool = False,
+        token_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
+        if not 0.0 <= token_dropout < 1.0:
+            raise ValueError(f"token_dropout must lie in [0, 1), got {token_dropout!r}")
         if num_tokens < 1 or size < 1:
             raise ValueError(
                 f"an embedding needs num_tokens >= 1 and size >= 1, got {num_tokens} and {size}"
@@ -25,7 +40,8 @@ class TokenEmbedding(nn.Module):
         self.num_tokens = num_tokens
         self.output_size = size
         self.weight = nn.Parameter(Tensor(num_tokens, size))
-        self.dropout = nn.Dropout(dropout)
+        self.token_dropout = token_dropout
+        self.dropout = dropout_of(dropout, same_mask)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -40,6 +56,9 @@ class TokenEmbedding(nn.Module):
             )
         # Looked up time-major, so that the backbone's one transposition to (T, B, E) costs no copy.
         vectors = nn.functional.embedding(ids.t(), self.weight)  # (T, B, E)
+        if self.training and self.token_dropout > 0.0:
+            kept = nn.functional.dropout(vectors.new_ones(self.num_tokens), self.token_dropout)
+            vectors = vectors * kept[ids.t()].unsqueeze(-1)  # (T, B, 1)
         embedded: Tensor = self.dropout(vectors.transpose(0, 1))  # (B, T, E)
         return embedded
 
@@ -53,6 +72,7 @@ class TokenHead(nn.Module):
         tie_weights: V is the embedding matrix itself (Press & Wolf 2017,
             https://arxiv.org/abs/1608.05859), which needs H = E.
         dropout: probability with which each element of h_t is zeroed in training.
+        same_mask: one mask for all steps of a sequence (`SequenceDropout`).
 
     Shapes: (B, T, H) -> (B, T, V).
     """
@@ -64,9 +84,10 @@ class TokenHead(nn.Module):
         *,
         tie_weights: bool = False,
         dropout: float = 0.0,
+        same_mask: bool = False,
     ) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_of(dropout, same_mask)
         self.bias = nn.Parameter(Tensor(embedding.num_tokens))
         if tie_weights:
             if input_size != embedding.output_size:
@@ -90,3 +111,17 @@ class TokenHead(nn.Module):
         # Time-major, as the backbone's outputs lie in memory: the product then copies nothing.
         time_major = self.dropout(hidden).transpose(0, 1)  # (T, B, H)
         return nn.functional.linear(time_major, self.weight, self.bias).transpose(0, 1)  # (B, T, V)
+
+
+def dropout_of(p: float, same_mask: bool) -> nn.Module:
+    """Dropout with one mask for each step, or one for a whole sequence.
+
+    Raises:
+        ValueError: p lies outside [0, 1), or same_mask says how dropout draws and there is none.
+    """
+    if same_mask and p == 0.0:
+        raise ValueError(
+            "same_mask=True says how dropout draws and dropout is 0: set dropout, or same_mask "
+            "to false"
+        )
+    return SequenceDropout(p) if same_mask else nn.Dropout(p)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from seqmodels.data.base import IGNORE, Loader, SequenceBatch, Split
 from seqmodels.data.vocabulary import Vocabulary
+from seqmodels.training.averaging import Averaging
 from seqmodels.training.clipping import Clip
 from seqmodels.training.schedules import Schedule
 from seqmodels.training.task import OptimizerFactory, SequenceTask, Stage, StepResult
@@ -39,7 +43,11 @@ class LanguageModelling(SequenceTask):
     Args:
         model: gives logits (B, T, V).
         optimizer, schedule, clip, carry_state, omega, ar, tar: see `SequenceTask`.
-        data: the text, for the characters that a token stands for and the vocabulary.
+        data: the text, for the characters that a token stands for and the vocabulary. Where its
+            chunks have random lengths, an update has the rate lr · T / seq_len (Merity et al.
+            2017), with accumulated gradients that of the last chunk.
+        average_after: validations without a new best after which the weights are averaged
+            (`seqmodels.training.averaging`); None: never.
 
     Raises:
         ValueError: a layer of the model is not causal: it would read the tokens to be predicted; or
@@ -60,6 +68,7 @@ class LanguageModelling(SequenceTask):
         omega: float = 0.0,
         ar: float = 0.0,
         tar: float = 0.0,
+        average_after: int | None = None,
     ) -> None:
         asked = getattr(data, "targets", "next tokens")
         if data.vocabulary is not None and asked != "next tokens":
@@ -85,8 +94,13 @@ class LanguageModelling(SequenceTask):
             tar=tar,
         )
         self.data = data
+        self._usual = int(getattr(data, "seq_len", 1))
+        self._random = bool(getattr(data, "random_seq_len", False))
+        self._averaging = None if average_after is None else Averaging(self._trained, average_after)
 
     def step(self, batch: SequenceBatch, state: Any) -> StepResult:
+        if self.training and self._random:
+            self.rate_share = batch.inputs.shape[1] / self._usual
         logits, state = self.model(batch.inputs, state, batch.lengths)  # (B, T, V)
         loss = nn.functional.cross_entropy(
             # Time-major, as the logits lie in memory: flattening them then copies nothing.
@@ -98,6 +112,44 @@ class LanguageModelling(SequenceTask):
 
     def loss_at(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.cross_entropy(outputs, targets, ignore_index=IGNORE, reduction="sum")
+
+    # --- averaged weights -----------------------------------------------------------------------
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self._averaging is not None:
+            self._averaging.after_step()
+
+    def on_validation_start(self) -> None:
+        if self._averaging is not None and self.trainer.state.fn == "fit":
+            self._averaging.put_in()
+
+    def on_validation_end(self) -> None:
+        # After the callbacks: what a checkpoint of a validation holds is what was measured.
+        if self._averaging is not None:
+            self._averaging.take_out()
+
+    def _finish_evaluation(self, stage: Stage) -> float:
+        loss = super()._finish_evaluation(stage)
+        if self._averaging is not None and stage == "val" and self.trainer.state.fn == "fit":
+            self._averaging.after_validation(loss)
+        return loss
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self._averaging is not None:
+            checkpoint["task"]["averaging"] = self._averaging.state_dict()
+
+    def _resume(self, saved: dict[str, Any]) -> None:
+        super()._resume(saved)
+        if self._averaging is not None:
+            self._averaging.load_state_dict(saved["averaging"])
 
     def metrics(self, stage: Stage, loss: float) -> dict[str, float]:
         bits = loss / math.log(2.0)

@@ -76,10 +76,12 @@ class SequenceTask(pl.LightningModule, ABC):
             (`seqmodels.training.callbacks.guards`).
         layers_read_sequences: whether the model's layers read the sequences of the batch, so that
             the analysis of layers can tell its steps.
+        rate_share: what the learning rate of the next update is multiplied by, for that update.
     """
 
     must_be_causal: bool = False
     layers_read_sequences: bool = True
+    rate_share: float = 1.0
 
     def __init__(
         self,
@@ -199,6 +201,8 @@ class SequenceTask(pl.LightningModule, ABC):
             self._scaler.unscale_(optimizer)
         clipped = self.clip([p for group in optimizer.param_groups for p in group["params"]])
         self._gradients.add(clipped)
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * self.rate_share
         if clipped.norm.device.type == "cpu":
             norm = 0.0 if clipped.skipped else float(clipped.norm)
             self._refuse_divergence(norm, self.trainer.global_step + 1)
@@ -210,8 +214,12 @@ class SequenceTask(pl.LightningModule, ABC):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        self._rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        groups = self.trainer.optimizers[0].param_groups
+        rates = [group["lr"] for group in groups]
         optimizer.step(closure=optimizer_closure)
+        self._rate = float(groups[0]["lr"])
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate  # of this step alone it may have been another: `rate_share`
         # Here and not in a hook after the batch, so that a checkpoint of this step contains it.
         if self.schedule.interval == "step" and isinstance(self._scheduler, LRScheduler):
             self._scheduler.step()
