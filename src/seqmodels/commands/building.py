@@ -15,9 +15,10 @@ from torch import nn
 from seqmodels.config import from_plain, instantiate
 from seqmodels.data import Vocabulary
 from seqmodels.data.base import DataModule
+from seqmodels.data.pairs import PairVocabulary
 from seqmodels.errors import UserError
 from seqmodels.layers import Recurrent
-from seqmodels.models import TokenEmbedding
+from seqmodels.models import EncoderDecoder, TokenEmbedding
 from seqmodels.runs import existing_run
 from seqmodels.training.checkpoints import BEST, LAST, load, load_weights
 from seqmodels.training.state import seed_everything
@@ -76,7 +77,7 @@ def build_model_of(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
             f"the model {cfg.model._target_} does not fit the data, which says {said}: {error}. "
             "Text goes with model=sequence, images (data=pixels) with model=pixelrnn, other data "
             "with model=prediction (symbols) or model=prediction_real (numbers), texts with a "
-            "class with model=classifier"
+            "class with model=classifier, pairs of sequences with model=seq2seq"
         ) from None
     model: nn.Module = factory(**sizes)
     if cfg.init is not None:
@@ -95,6 +96,8 @@ def try_out(model: nn.Module, data: DataModule) -> None:
     model.eval()
     if of_images:
         model(inputs, batch.targets[:2])
+    elif isinstance(model, EncoderDecoder):
+        model(inputs, inputs.new_full(inputs.shape, model.end))
     else:
         model(inputs)
     model.train()
@@ -156,7 +159,9 @@ def stored_vocabulary(run_dir: Path) -> Vocabulary | None:
     path = run_dir / "vocabulary.json"
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        return None if plain is None else Vocabulary.from_dict(plain)
+        if plain is None:
+            return None
+        return (PairVocabulary if "source" in plain else Vocabulary).from_dict(plain)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: the run cannot be used without it") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -57,7 +57,7 @@ def build_trainer(
     callbacks: list[pl.Callback] = [FinalValidation(), StepLog(t.log_every_n_steps)]
     if t.enable_progress_bar:
         callbacks.append(ProgressDisplay())
-    callbacks += [instantiate(node) for node in cfg.callbacks.values()]
+    callbacks += [instantiate(node) for node in cfg.callbacks.values() if node is not None]
     checkpoints = [c for c in callbacks if isinstance(c, Checkpoint)]
     for checkpoint in checkpoints:
         checkpoint.stop, checkpoint.config = stop, plain

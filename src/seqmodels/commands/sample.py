@@ -24,10 +24,13 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
 
     from seqmodels.commands import building
     from seqmodels.commands.images import is_of_images
+    from seqmodels.commands.pairs import is_of_pairs, write_answer
     from seqmodels.runs import existing_run
 
     building.set_threads(cfg.num_threads)
     _, record = existing_run(cfg.run)
+    if is_of_pairs(record.get("data") or {}):
+        return write_answer(cfg)
     of_images = is_of_images(record.get("data") or {})
     for name in TEXT_ONLY if of_images else IMAGES_ONLY:
         if cfg[name] is not None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from seqmodels.models.attention import Attention
+from seqmodels.models.bridge import Bridge
 from seqmodels.models.echo_state import EchoStateModel
 from seqmodels.models.parts import TokenEmbedding, TokenHead
 from seqmodels.models.pixel_sampling import sample_images
 from seqmodels.models.pixelrnn import PixelRNN
 from seqmodels.models.pooling import Pool
 from seqmodels.models.prediction import LinearHead, OneHot, PredictionModel, RealInputs
+from seqmodels.models.seq2seq import Decoded, EncoderDecoder
 from seqmodels.models.sequence import SequenceModel
 
 __all__ = [
+    "Attention",
+    "Bridge",
+    "Decoded",
     "EchoStateModel",
+    "EncoderDecoder",
     "LinearHead",
     "OneHot",
     "PixelRNN",

@@ -74,7 +74,7 @@ class LanguageModelling(SequenceTask):
         if data.vocabulary is not None and asked != "next tokens":
             raise ValueError(
                 f"task=language_model predicts the next token, and this data asks for {asked}: "
-                "choose task=classification"
+                f"choose task={'seq2seq' if asked == 'sequences' else 'classification'}"
             )
         if data.vocabulary is None:
             raise ValueError(

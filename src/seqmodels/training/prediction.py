@@ -62,7 +62,10 @@ class Prediction(SequenceTask):
     ) -> None:
         targets = getattr(data, "targets", "next tokens")
         if targets != self.asks_for:
-            fitting = {"classes": "classification", "numbers": "regression", "notes": "notes"}
+            fitting = {
+                "classes": "classification", "numbers": "regression", "notes": "notes",
+                "sequences": "seq2seq",
+            }  # fmt: skip
             raise ValueError(
                 f"this task predicts {self.asks_for}, and the data asks for {targets}: "
                 f"choose task={fitting.get(targets, 'language_model')}"

@@ -15,8 +15,8 @@ from seqmodels.data.base import SPLITS, DataModule, SequenceBatch, Split
 from seqmodels.data.synthetic.loaders import DrawnLoader, FixedLoader
 from seqmodels.data.vocabulary import Vocabulary
 
-Targets = Literal["classes", "numbers"]
-UNITS: dict[Targets, str] = {"classes": "nats", "numbers": "squared error"}
+Targets = Literal["classes", "numbers", "sequences"]
+UNITS: dict[Targets, str] = {"classes": "nats", "numbers": "squared error", "sequences": "nats"}
 
 
 class Problem(ABC):
