@@ -18,6 +18,7 @@ from scipy import stats
 
 from seqmodels.analysis.statistics import holm, mean_interval, paired
 from seqmodels.cli import main
+from seqmodels.runs import higher_is_better
 
 # --- statistics ---------------------------------------------------------------------------------
 
@@ -253,3 +254,17 @@ def test_mistakes_are_said_and_nothing_is_written(
     assert main(["report", *words]) == 2
     assert said in capsys.readouterr().err
     assert not list(Path().rglob("report.*"))
+
+
+@pytest.mark.parametrize(
+    ("metric", "higher"),
+    [
+        ("val/accuracy", True),
+        ("val/exact_match_12_steps", True),
+        ("test/macro_f1", True),
+        ("val/loss", False),
+        ("val/mse_100_steps", False),
+    ],
+)
+def test_what_is_better_is_told_by_the_name(metric: str, higher: bool) -> None:
+    assert higher_is_better(metric) is higher

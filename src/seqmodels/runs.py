@@ -18,6 +18,7 @@ import json
 import math
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -70,7 +71,8 @@ def finite(value: Any) -> Any:
 
 def higher_is_better(metric: str) -> bool:
     """Whether more of a metric is better, by its name."""
-    return metric.endswith(HIGHER_IS_BETTER)
+    name = re.sub(r"_\d+_steps$", "", metric)  # of one length among several
+    return name.endswith(HIGHER_IS_BETTER)
 
 
 def now() -> str:
