@@ -544,6 +544,7 @@ def shipped(override: str) -> DictConfig:
         "model/cell=custom": ["model.cell._target_=config_toys.Cell"],
         "data=generated_series": ["data.source._target_=seqmodels.data.series.Lorenz"],
         "data=synthetic": ["data.problem._target_=seqmodels.data.synthetic.Adding"],
+        "data=pairs": ["data.problem._target_=seqmodels.data.pairs.Reverse"],
     }
     return compose("train", [override, *needed.get(override, [])])
 
