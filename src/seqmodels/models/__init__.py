@@ -5,15 +5,18 @@ from __future__ import annotations
 from seqmodels.models.attention import Attention
 from seqmodels.models.bridge import Bridge
 from seqmodels.models.echo_state import EchoStateModel
-from seqmodels.models.parts import TokenEmbedding, TokenHead
+from seqmodels.models.linear_cross_entropy import linear_cross_entropy
+from seqmodels.models.parts import TokenEmbedding
 from seqmodels.models.pixel_sampling import sample_images
 from seqmodels.models.pixelrnn import PixelRNN
 from seqmodels.models.pooling import Pool
 from seqmodels.models.prediction import LinearHead, OneHot, PredictionModel, RealInputs
 from seqmodels.models.seq2seq import Decoded, EncoderDecoder
 from seqmodels.models.sequence import SequenceModel
+from seqmodels.models.token_heads import AdaptiveHead, TokenHead
 
 __all__ = [
+    "AdaptiveHead",
     "Attention",
     "Bridge",
     "Decoded",
@@ -28,5 +31,6 @@ __all__ = [
     "SequenceModel",
     "TokenEmbedding",
     "TokenHead",
+    "linear_cross_entropy",
     "sample_images",
 ]

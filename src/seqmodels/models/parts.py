@@ -1,4 +1,4 @@
-"""The two ends of a model over tokens: embedding and output head."""
+"""Tokens as vectors, and dropout at the ends of a model."""
 
 from __future__ import annotations
 
@@ -61,56 +61,6 @@ class TokenEmbedding(nn.Module):
             vectors = vectors * kept[ids.t()].unsqueeze(-1)  # (T, B, 1)
         embedded: Tensor = self.dropout(vectors.transpose(0, 1))  # (B, T, E)
         return embedded
-
-
-class TokenHead(nn.Module):
-    """Scores for every token: o_t = c + V h_t, after dropout on h_t.
-
-    Args:
-        input_size: H, the width of the backbone's output (supplied by the model).
-        embedding: the model's embedding (supplied by the model).
-        tie_weights: V is the embedding matrix itself (Press & Wolf 2017,
-            https://arxiv.org/abs/1608.05859), which needs H = E.
-        dropout: probability with which each element of h_t is zeroed in training.
-        same_mask: one mask for all steps of a sequence (`SequenceDropout`).
-
-    Shapes: (B, T, H) -> (B, T, V).
-    """
-
-    def __init__(
-        self,
-        input_size: int,
-        embedding: TokenEmbedding,
-        *,
-        tie_weights: bool = False,
-        dropout: float = 0.0,
-        same_mask: bool = False,
-    ) -> None:
-        super().__init__()
-        self.dropout = dropout_of(dropout, same_mask)
-        self.bias = nn.Parameter(Tensor(embedding.num_tokens))
-        if tie_weights:
-            if input_size != embedding.output_size:
-                raise ValueError(
-                    "tie_weights needs the last layer as wide as the embedding: the layer has "
-                    f"{input_size} units, the embedding {embedding.output_size}; make them equal "
-                    "(model.embedding.size, model.layers.hidden_size)"
-                )
-            self.weight = embedding.weight
-        else:
-            self.weight = nn.Parameter(Tensor(embedding.num_tokens, input_size))
-        self.tied = tie_weights
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        if not self.tied:
-            nn.init.uniform_(self.weight, -0.1, 0.1)
-        nn.init.zeros_(self.bias)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        # Time-major, as the backbone's outputs lie in memory: the product then copies nothing.
-        time_major = self.dropout(hidden).transpose(0, 1)  # (T, B, H)
-        return nn.functional.linear(time_major, self.weight, self.bias).transpose(0, 1)  # (B, T, V)
 
 
 def dropout_of(p: float, same_mask: bool) -> nn.Module:

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from seqmodels.layers import CellFactory
-from seqmodels.models.parts import TokenEmbedding, TokenHead
+from seqmodels.models.parts import TokenEmbedding
+from seqmodels.models.token_heads import Head
 
 State = Any  # whatever the backbone's layers carry: a nested tuple of tensors
 
@@ -47,19 +48,38 @@ class SequenceModel(nn.Module):
         embedding: Callable[[int], TokenEmbedding],
         cell: CellFactory | Sequence[CellFactory],
         layers: Callable[..., nn.Module],
-        head: Callable[[int, TokenEmbedding], TokenHead],
+        head: Callable[[int, TokenEmbedding], Head],
     ) -> None:
         super().__init__()
         self.num_tokens = num_tokens
         self.embedding = embedding(num_tokens)
         self.backbone = layers(self.embedding.output_size, cell=cell)
-        self.head = head(int(self.backbone.output_size), self.embedding)  # type: ignore[arg-type]
+        # A module that is a Head, which no annotation can say.
+        self.head: Any = head(int(self.backbone.output_size), self.embedding)  # type: ignore[arg-type]
 
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         hidden, state = self.backbone(self.embedding(inputs), state, lengths)  # (B, T, H)
         return self.head(hidden), state
+
+    def loss(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """Mean nats of the targets (B, T), −100 left out, and the state: what training needs.
+
+        The same as the cross-entropy of the scores, which are not kept (`linear_cross_entropy`).
+        """
+        hidden, state = self.backbone(self.embedding(inputs), state, lengths)  # (B, T, H)
+        if hasattr(self.head, "loss"):
+            return self.head.loss(hidden, targets), state
+        # A head of one's own, which gives scores alone.
+        scores = self.head(hidden).transpose(0, 1).flatten(0, 1)  # (T·B, V)
+        return nn.functional.cross_entropy(scores, targets.t().flatten()), state
 
     def initial_state(self, batch_size: int, like: Tensor) -> State:
         """The state before the first step, with the dtype and device of `like`."""

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from seqmodels.data.base import IGNORE, Loader, SequenceBatch, Split
 from seqmodels.data.vocabulary import Vocabulary
+from seqmodels.models import SequenceModel
 from seqmodels.training.averaging import Averaging
 from seqmodels.training.clipping import Clip
 from seqmodels.training.schedules import Schedule
@@ -101,13 +102,13 @@ class LanguageModelling(SequenceTask):
     def step(self, batch: SequenceBatch, state: Any) -> StepResult:
         if self.training and self._random:
             self.rate_share = batch.inputs.shape[1] / self._usual
-        logits, state = self.model(batch.inputs, state, batch.lengths)  # (B, T, V)
-        loss = nn.functional.cross_entropy(
-            # Time-major, as the logits lie in memory: flattening them then copies nothing.
-            logits.transpose(0, 1).flatten(0, 1),  # (T·B, V)
-            batch.targets.t().flatten(),  # (T·B)
-            ignore_index=IGNORE,
-        )
+        if isinstance(self.model, SequenceModel):
+            loss, state = self.model.loss(batch.inputs, batch.targets, state, batch.lengths)
+        else:
+            logits, state = self.model(batch.inputs, state, batch.lengths)  # (B, T, V)
+            loss = nn.functional.cross_entropy(
+                logits.transpose(1, 2), batch.targets, ignore_index=IGNORE
+            )
         return StepResult(loss, (batch.targets != IGNORE).sum(), state)
 
     def loss_at(self, outputs: Tensor, targets: Tensor) -> Tensor:
