@@ -1,6 +1,6 @@
 """What the framework costs: tokens/s of `seqmodels train` beside a bare loop over torch.nn.LSTM.
 
-    python benchmarks/throughput.py [--pairs 5] [--seconds 12]
+    python benchmarks/throughput.py [--pairs 5] [--seconds 12] [--only wikitext2]
 
 Both train the same sizes on the same tokens with SGD and norm clipping, in processes of their own,
 in turn; the ratio of each pair counts, and its median is reported. The framework's figure contains
@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+State = tuple[Tensor, Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,15 @@ class Shape:
     hidden: int  # H, and the length of the embedding
     layers: int
     symbols: int  # V
+    dropout: float = 0.0  # on the embedding, between the layers and before the head
+    tied: bool = False
 
 
 SHAPES = (
     Shape("words 35,20,200", "word", 35, 20, 200, 2, 10_000),
     Shape("characters 64,64,256", "char", 64, 64, 256, 1, 65),
+    # PyTorch's word_language_model example at its default sizes: experiment=wikitext2_lstm.
+    Shape("wikitext2_lstm", "word", 35, 20, 200, 2, 33_278, dropout=0.2, tied=True),
 )
 
 
@@ -63,8 +69,16 @@ class Bare(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.embedding = nn.Embedding(shape.symbols, shape.hidden)
-        self.lstm = nn.LSTM(shape.hidden, shape.hidden, shape.layers)
+        self.lstm = nn.LSTM(shape.hidden, shape.hidden, shape.layers, dropout=shape.dropout)
+        self.dropout = nn.Dropout(shape.dropout)
         self.head = nn.Linear(shape.hidden, shape.symbols)
+        if shape.tied:
+            self.head.weight = self.embedding.weight
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """x (T, B), state -> scores (T, B, V), state."""
+        hidden, state = self.lstm(self.dropout(self.embedding(x)), state)
+        return self.head(self.dropout(hidden)), state
 
 
 def bare_loop(shape: Shape, seconds: float) -> float:
@@ -73,7 +87,7 @@ def bare_loop(shape: Shape, seconds: float) -> float:
     model = Bare(shape)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     streams = torch.randint(shape.symbols, (400_000 // shape.batch, shape.batch))
-    state = None
+    state: State = None
     counted, began, start = 0, time.perf_counter(), 0.0
     position = 0
     while (elapsed := time.perf_counter() - began) < seconds:
@@ -85,9 +99,9 @@ def bare_loop(shape: Shape, seconds: float) -> float:
         y = streams[position + 1 : position + shape.steps + 1]
         position += shape.steps
         optimizer.zero_grad()
-        hidden, state = model.lstm(model.embedding(x), state)
-        state = tuple(s.detach() for s in state)
-        loss = nn.functional.cross_entropy(model.head(hidden).flatten(0, 1), y.flatten())
+        scores, (h, c) = model(x, state)
+        state = (h.detach(), c.detach())
+        loss = nn.functional.cross_entropy(scores.flatten(0, 1), y.flatten())
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 0.25)
         optimizer.step()
@@ -111,6 +125,10 @@ def framework(shape: Shape, text: Path, seconds: float, folder: Path) -> float:
             f"model.embedding.size={shape.hidden}",
             f"model.layers.hidden_size={shape.hidden}",
             f"model.layers.num_layers={shape.layers}",
+            f"model.layers.dropout={shape.dropout}",
+            f"model.embedding.dropout={shape.dropout}",
+            f"model.head.dropout={shape.dropout}",
+            f"model.head.tie_weights={str(shape.tied).lower()}",
             "optimizer=sgd",
             "optimizer.lr=0.1",
             "scheduler=none",
@@ -133,12 +151,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--only", help="part of a shape's name")
     parser.add_argument("--bare", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.bare is not None:
         print(bare_loop(SHAPES[arguments.bare], arguments.seconds))
         return
     for index, shape in enumerate(SHAPES):
+        if arguments.only is not None and arguments.only not in shape.name:
+            continue
         pairs = []
         with tempfile.TemporaryDirectory() as name:
             text = write_text(shape, Path(name))
