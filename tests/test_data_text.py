@@ -245,8 +245,7 @@ def test_the_chunk_of_evaluation_may_be_that_of_training(tmp_path: Path) -> None
 
 
 def test_baselines_up_to_an_order(tmp_path: Path) -> None:
-    data = ready(write(tmp_path / "t.txt"))
-    assert list(data.baselines()) == ["unigram", "bigram"]
-    losses = data.baselines(order=4)
+    assert ready(write(tmp_path / "t.txt"), ngrams=0).baselines() == {}
+    losses = ready(write(tmp_path / "t.txt"), ngrams=4).baselines()
     assert list(losses) == ["unigram", "bigram", "trigram", "4-gram"]
     assert list(losses.values()) == sorted(losses.values(), reverse=True)  # a text that repeats

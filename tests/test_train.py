@@ -58,7 +58,7 @@ def test_a_finished_run_leaves_a_whole_record(finished: Path) -> None:
     assert len(content["data"]["digest"]) == 64
     names = {"val/loss", "val/perplexity", "val/bits_per_character", "test/loss", "train/loss"}
     assert set(content["metrics"]) >= names | {"gradient/norm", "gradient/clipped_share"}
-    assert set(content["baselines"]) == {"unigram", "bigram"}
+    assert list(content["baselines"]) == ["unigram", "bigram", "trigram", "4-gram", "5-gram"]
     best = content["best"]["val/loss"]
     validated = {row["step"]: row["val/loss"] for row in rows(finished) if "val/loss" in row}
     assert best["value"] == min(validated.values()) and validated[best["step"]] == best["value"]

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from seqmodels.config import from_plain, instantiate
-from seqmodels.data import Vocabulary
+from seqmodels.data import SubwordVocabulary, Vocabulary
 from seqmodels.data.base import DataModule
 from seqmodels.data.pairs import PairVocabulary
 from seqmodels.errors import UserError
@@ -161,6 +161,8 @@ def stored_vocabulary(run_dir: Path) -> Vocabulary | None:
         plain = json.loads(path.read_text(encoding="utf-8"))
         if plain is None:
             return None
+        if "merges" in plain:
+            return SubwordVocabulary.from_dict(plain)
         return (PairVocabulary if "source" in plain else Vocabulary).from_dict(plain)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: the run cannot be used without it") from None

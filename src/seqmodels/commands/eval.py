@@ -15,7 +15,11 @@ from seqmodels.errors import UserError, short
 from seqmodels.runs import existing_run, finite, now
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from seqmodels.data.base import DataModule
+
+THETA, WEIGHT = 0.3, 0.1  # of a cache, where it is not said
 
 STAGES = {"train": "train", "valid": "val", "test": "test"}  # as the metrics are named
 
@@ -59,7 +63,7 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
 
     quiet_lightning()
     task = instantiate(run_cfg.task)(
-        model,
+        _with_cache(model, cfg),
         optimizer=instantiate(run_cfg.optimizer),
         schedule=instantiate(run_cfg.scheduler),
         clip=instantiate(run_cfg.clip),
@@ -100,6 +104,21 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     except OSError as error:
         raise UserError(f"{run_dir}/evaluations.jsonl: {error.strerror}") from None
     return 0
+
+
+def _with_cache(model: nn.Module, cfg: DictConfig) -> nn.Module:
+    if cfg.cache is None:
+        return model
+    from seqmodels.models import with_cache
+
+    theta = THETA if cfg.cache_theta is None else cfg.cache_theta
+    weight = WEIGHT if cfg.cache_weight is None else cfg.cache_weight
+    try:
+        cached = with_cache(model, size=cfg.cache, theta=theta, weight=weight)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    print(f"cache: {cfg.cache} words, theta {theta:g}, weight {weight:g}")
+    return cached
 
 
 def _choose(data: DataModule, split: str | None) -> tuple[str, Any]:

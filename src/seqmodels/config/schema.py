@@ -88,6 +88,9 @@ class EvalConfig:
     checkpoint: str = "best"
     split: str | None = None
     batch_size: int | None = None
+    cache: int | None = None
+    cache_theta: float | None = None
+    cache_weight: float | None = None
     accelerator: str = "auto"
     num_threads: int | None = None
 
@@ -220,6 +223,10 @@ def root_problems(cfg: DictConfig) -> Iterator[str]:
         if cfg.split is not None:
             yield from one_of(cfg, "split", ("train", "valid", "test"))
         yield from positive(cfg, "", "batch_size", (None,))
+        yield from positive(cfg, "", "cache", (None,))
+        for name in ("cache_theta", "cache_weight"):
+            if cfg[name] is not None and cfg.cache is None:
+                yield f"{name} is of a cache, and there is none: set cache=500 or leave {name} away"
         yield from one_of(cfg, "accelerator", ACCELERATORS)
     if kind is AnalyseConfig:
         if cfg.split is not None:

@@ -6,6 +6,7 @@ from seqmodels.data.base import IGNORE, SPLITS, DataModule, SequenceBatch, Split
 from seqmodels.data.hub_text import HubTextData
 from seqmodels.data.ngram import NGram, ngram_cross_entropy
 from seqmodels.data.streams import StreamLoader, make_streams
+from seqmodels.data.subwords import SubwordVocabulary
 from seqmodels.data.text import TextData, TextStreams
 from seqmodels.data.vocabulary import EOS, UNK, Vocabulary, tokenise
 
@@ -20,6 +21,7 @@ __all__ = [
     "SequenceBatch",
     "Split",
     "StreamLoader",
+    "SubwordVocabulary",
     "TextData",
     "TextStreams",
     "Vocabulary",

@@ -73,6 +73,7 @@ class HubTextData(TextStreams):
         max_vocab: int | None = None,
         min_count: int = 1,
         lowercase: bool = False,
+        ngrams: int = 5,
     ) -> None:
         super().__init__(
             level=level,
@@ -87,6 +88,7 @@ class HubTextData(TextStreams):
             max_vocab=max_vocab,
             min_count=min_count,
             lowercase=lowercase,
+            ngrams=ngrams,
         )
         if name is None and not data_files:
             raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from seqmodels.data.base import SPLITS, DataModule, Split
 from seqmodels.data.ngram import NGram
 from seqmodels.data.sources import Source, cut, read_source, shown_files
 from seqmodels.data.streams import StreamLoader
+from seqmodels.data.subwords import NEEDS_SIZE, SubwordVocabulary
 from seqmodels.data.vocabulary import (
     Level,
     Vocabulary,
@@ -28,7 +29,8 @@ class TextStreams(DataModule):
     """What text from any place becomes: tokens, a vocabulary, streams, statistics.
 
     Args:
-        level: "char" or "word" (split at white space, `<eos>` after each line).
+        level: "char", "word" (split at white space, `<eos>` after each line) or "subword" (learned
+            from the training part; see `SubwordVocabulary`).
         split: shares of train, valid and test, where there is one text to be cut: the first
             int(f · N) of its N tokens are for training. Any but the first may be 0.
         batch_size: B, the number of parallel streams in training.
@@ -41,9 +43,10 @@ class TextStreams(DataModule):
         seed: of these.
         drop_remainder: leave out, in training, the tokens that do not fill streams and chunks
             evenly, as Zaremba et al. 2014 do, https://arxiv.org/abs/1409.2329.
-        max_vocab: most symbols, `<unk>` included; None: no limit.
+        max_vocab: most symbols, `<unk>` included; None: no limit, which subwords need.
         min_count: rarer symbols of the training text become `<unk>`.
         lowercase: before anything else.
+        ngrams: measure n-gram models up to this order beside the run, 0..5.
 
     Raises:
         ValueError: a setting out of its range.
@@ -66,9 +69,15 @@ class TextStreams(DataModule):
         max_vocab: int | None = None,
         min_count: int = 1,
         lowercase: bool = False,
+        ngrams: int = 5,
     ) -> None:
-        if level not in ("char", "word"):
-            raise ValueError(f"data.level: expected 'char' or 'word', got {level!r}")
+        if level not in get_args(Level):
+            levels = ", ".join(map(repr, get_args(Level)))
+            raise ValueError(f"data.level: expected one of {levels}; got {level!r}")
+        if level == "subword" and max_vocab is None:
+            raise ValueError(NEEDS_SIZE)
+        if not 0 <= ngrams <= 5:
+            raise ValueError(f"data.ngrams must lie in 0..5, got {ngrams}")
         cut(0, split)  # refuses bad fractions before any text is read
         check_limits(max_vocab, min_count)
         for name, value in (
@@ -90,6 +99,7 @@ class TextStreams(DataModule):
         self.max_vocab = max_vocab
         self.min_count = min_count
         self.lowercase = lowercase
+        self.ngrams = ngrams
         self.tokens: dict[Split, np.ndarray] = {}  # (N,) int32 each
         self.characters: dict[Split, int] = {}  # of the text that the tokens stand for
 
@@ -103,17 +113,26 @@ class TextStreams(DataModule):
         self.files, self.digest = source.files, source.digest
         parts = self._parts(source)
         if vocabulary is None:
-            vocabulary = Vocabulary.build(
-                parts["train"],
-                self.level,
-                max_size=self.max_vocab,
-                min_count=self.min_count,
-                lowercase=self.lowercase,
-            )
+            vocabulary = self._learn(parts["train"])
         self.vocabulary = vocabulary
         # Half the memory of int64; batches are int64 again.
         self.tokens = {s: vocabulary.encode(part).astype(np.int32) for s, part in parts.items()}
         self._check_lengths(source)
+
+    def _learn(self, tokens: Sequence[str]) -> Vocabulary:
+        """The vocabulary of the training part."""
+        if self.level == "subword":
+            assert isinstance(tokens, str)
+            return SubwordVocabulary.learn(
+                tokens, self.max_vocab, min_count=self.min_count, lowercase=self.lowercase
+            )
+        return Vocabulary.build(
+            tokens,
+            self.level,
+            max_size=self.max_vocab,
+            min_count=self.min_count,
+            lowercase=self.lowercase,
+        )
 
     def _parts(self, source: Source) -> dict[Split, Sequence[str]]:
         """The tokens of each split that there is."""
@@ -197,7 +216,7 @@ class TextStreams(DataModule):
         counts = {split: len(tokens) for split, tokens in self.tokens.items()}
         sizes = ", ".join(f"{split} {count:,}" for split, count in counts.items())
         where = shown_files(self.files)
-        kind = "characters" if self.level == "char" else "words"
+        kind = {"char": "characters", "word": "words", "subword": "subwords"}[self.level]
         return {
             "summary": f"{where}: {sizes} {kind}, {len(self.vocabulary):,} symbols",
             "digest": self.digest,
@@ -210,18 +229,18 @@ class TextStreams(DataModule):
             "vocabulary": len(self.vocabulary),
         }
 
-    def baselines(self, order: int = 2) -> dict[str, float]:
-        """Validation loss in nats per token of n-gram models of order 1 to `order` ≥ 1.
+    def baselines(self) -> dict[str, float]:
+        """Validation loss in nats per token of n-gram models of order 1 to `ngrams`.
 
         Trained on the whole training split, measured on every token of the validation split.
         """
-        if "valid" not in self.tokens:
+        if "valid" not in self.tokens or self.ngrams == 0:
             return {}
-        model = NGram(self.tokens["train"], order, len(self.vocabulary))
+        model = NGram(self.tokens["train"], self.ngrams, len(self.vocabulary))
         valid = self.tokens["valid"]
         return {
             NGRAM_NAMES.get(n, f"{n}-gram"): model.cross_entropy(valid, order=n)
-            for n in range(1, order + 1)
+            for n in range(1, self.ngrams + 1)
         }
 
 
@@ -254,6 +273,7 @@ class TextData(TextStreams):
         max_vocab: int | None = None,
         min_count: int = 1,
         lowercase: bool = False,
+        ngrams: int = 5,
     ) -> None:
         super().__init__(
             level=level,
@@ -268,6 +288,7 @@ class TextData(TextStreams):
             max_vocab=max_vocab,
             min_count=min_count,
             lowercase=lowercase,
+            ngrams=ngrams,
         )
         if max_chars is not None and max_chars < 1:
             raise ValueError(f"data.max_chars must be >= 1 or null, got {max_chars}")

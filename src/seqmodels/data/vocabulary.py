@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-Level = Literal["char", "word"]
+Level = Literal["char", "word", "subword"]
 UNK = "<unk>"  # at character level no text can hold it: it has five characters
 EOS = "<eos>"  # the end of a line, at word level
 
@@ -28,8 +28,11 @@ def lines_of(text: str) -> list[str]:
 
 
 def tokenise(text: str, level: Level) -> Sequence[str]:
-    """Characters; or words between white space, with EOS after every line, empty ones too."""
-    if level == "char":
+    """Characters; or words between white space, with EOS after every line, empty ones too.
+
+    Of subwords the characters, which a vocabulary of them puts together itself.
+    """
+    if level != "word":
         return text
     words: list[str] = []
     known: dict[str, str] = {}  # one object for all appearances of a word: a fifth of the memory
@@ -42,7 +45,7 @@ def tokenise(text: str, level: Level) -> Sequence[str]:
 
 def characters_before(text: str, level: Level, index: int) -> int:
     """How many characters of `text` come before its token number `index`; all, if it has fewer."""
-    if level == "char":
+    if level != "word":
         return min(index, len(text))
     offset = 0
     for line in lines_of(text):
@@ -60,7 +63,8 @@ class Vocabulary:
 
     Args:
         symbols: without repetition, UNK among them; at character level single characters else.
-        level: "char": texts are the symbols joined; "word": joined by spaces, EOS a line break.
+        level: "char", "subword": texts are the symbols joined; "word": joined by spaces, EOS a line
+            break.
         lowercase: the texts that it was made of were turned to lower case.
 
     Raises:
@@ -69,7 +73,8 @@ class Vocabulary:
 
     def __init__(self, symbols: Sequence[str], level: Level, *, lowercase: bool = False) -> None:
         if level not in get_args(Level):
-            raise ValueError(f"the level of a vocabulary is 'char' or 'word', got {level!r}")
+            levels = ", ".join(map(repr, get_args(Level)))
+            raise ValueError(f"the level of a vocabulary is one of {levels}, got {level!r}")
         self.symbols = list(symbols)
         self.level: Level = level
         self.lowercase = lowercase
@@ -142,12 +147,12 @@ class Vocabulary:
     def decode(self, numbers: Iterable[int]) -> str:
         """The text that these symbols make; words joined by single spaces, EOS a line break."""
         text = "".join(map(self.decode_next, numbers))
-        return text if self.level == "char" else text.replace(" \n", "\n").removesuffix(" ")
+        return text.replace(" \n", "\n").removesuffix(" ") if self.level == "word" else text
 
     def decode_next(self, number: int) -> str:
         """What one more symbol adds to a text that is written as it comes."""
         symbol = self.symbols[number]
-        if self.level == "char":
+        if self.level != "word":
             return symbol
         return "\n" if symbol == EOS else symbol + " "
 
@@ -158,7 +163,7 @@ class Vocabulary:
         if self.level == "word" and not text.endswith("\n"):
             tokens = tokens[:-1]  # a prompt goes on in its line unless it ends with a line break
         if not tokens:
-            tokens = ["\n" if self.level == "char" else EOS]
+            tokens = [EOS] if self.level == "word" else "\n"
         return [int(number) for number in self.encode(tokens)]
 
     def to_dict(self) -> dict[str, Any]:

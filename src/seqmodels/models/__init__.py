@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from seqmodels.models.attention import Attention
 from seqmodels.models.bridge import Bridge
+from seqmodels.models.cache import ContinuousCache, with_cache
 from seqmodels.models.echo_state import EchoStateModel
 from seqmodels.models.linear_cross_entropy import linear_cross_entropy
 from seqmodels.models.parts import TokenEmbedding
@@ -19,6 +20,7 @@ __all__ = [
     "AdaptiveHead",
     "Attention",
     "Bridge",
+    "ContinuousCache",
     "Decoded",
     "EchoStateModel",
     "EncoderDecoder",
@@ -33,4 +35,5 @@ __all__ = [
     "TokenHead",
     "linear_cross_entropy",
     "sample_images",
+    "with_cache",
 ]
