@@ -532,7 +532,8 @@ def test_a_run_must_be_named() -> None:
 SHIPPED = [
     f"{group}={option}"
     for group, options in config_groups([config_dir()]).items()
-    if group != "sweep"  # many configurations at once: tests/test_sweep_plan.py
+    # Many configurations at once: tests/test_sweep_plan.py, tests/test_search.py.
+    if group not in ("sweep", "search")
     for option in options
 ]
 # Arguments that have a default and are nevertheless supplied by the program.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -61,6 +62,8 @@ def test_every_ready_sweep_is_valid(name: str) -> None:
         (["seed=1,2", "sweep.jobs=many"], "sweep.jobs=many"),
         (["seed=1,2", "sweep.mode=least"], "min or max"),
         (["model/cell=rnn,gruu", "seed=1,2"], "gruu"),
+        (["seed=1,2", "sweep.launcher=slrm"], "local, slurm, slurm_local"),
+        (["seed=1,2", "sweep.minutes=0"], "positive integer"),
         (["seed=1,2", "run_dir=x"], "sweep.dir"),
         (["seed=1,2", "model.layers.hidden_siz=3"], "hidden_size"),
     ],
@@ -125,6 +128,37 @@ def test_a_lease_of_the_dead_or_of_the_silent_expires(tmp_path: Path) -> None:
     late = Lease(path, 60)
     assert late.claim() and late.held()
     late.release()
+
+
+def _claim_at(path: Path, moment: float) -> bool:
+    lease = Lease(path, 60)
+    while time.time() < moment:
+        pass
+    won = lease.claim()
+    time.sleep(0.15)  # the others try meanwhile
+    return won
+
+
+def test_of_many_who_find_an_expired_lease_one_gets_it(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    with context.Pool(3) as pool:
+        pool.starmap(_claim_at, [(tmp_path / f"warm{i}", 0.0) for i in range(3)], 1)
+        for turn in range(6):
+            path = tmp_path / f"lease{turn}"
+            path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+            os.utime(path, (time.time() - 100, time.time() - 100))
+            arguments = [(path, time.time() + 0.05)] * 3
+            assert pool.starmap(_claim_at, arguments, 1).count(True) == 1
+
+
+def test_a_lease_that_another_took_is_left_to_it(tmp_path: Path) -> None:
+    slow, other = Lease(tmp_path / "lease", 60), Lease(tmp_path / "lease", 60)
+    assert slow.claim()
+    os.utime(slow.path, (time.time() - 100, time.time() - 100))  # as if asleep
+    assert other.claim()
+    slow.release()
+    assert other.held()
+    other.release()
 
 
 def test_the_table_is_the_mean_over_seeds(tmp_path: Path) -> None:

@@ -46,6 +46,18 @@ COMMANDS = {
         "trainer.max_epochs, trainer.max_time (DD:HH:MM:SS), trainer.val_check_interval, "
         "trainer.precision. All of them: seqmodels train --show.",
     ),
+    "search": Command(
+        "look for good settings with Optuna, on all cores or many machines",
+        (
+            "seqmodels search 'optimizer.lr=log(1e-4,1e-1)' 'model.layers.hidden_size=int(16,256)'",
+            "seqmodels search search=lstm search.trials=40 search.dir=DIR",
+            "seqmodels search model/cell=lstm,gru 'optimizer.lr=log(1e-4,1e-1)' data.path=FILE",
+        ),
+        "Ranges: log(a,b), uniform(a,b), int(a,b), log_int(a,b), or values a,b,c; everything else "
+        "as in train. Settings: search.trials, seed, dir, jobs, metric, mode, sampler, startup, "
+        "pruner, warmup, storage, launcher; docs/search.md. The same command again goes on, or "
+        "joins in.",
+    ),
     "eval": Command(
         "measure a trained run on its own or other data",
         ("seqmodels eval run=DIR", "seqmodels eval run=DIR data.path=FILE"),

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from seqmodels.commands.sweep_lease import Lease
 from seqmodels.commands.sweep_plan import Job, Sweep, code_digest, identity, plan
+from seqmodels.commands.sweep_pool import make_pool, threads_each
 from seqmodels.commands.sweep_table import print_table, write_tables
-from seqmodels.commands.sweep_worker import Order, Outcome, work
+from seqmodels.commands.sweep_worker import Order, Outcome
 from seqmodels.config import from_plain
 from seqmodels.errors import UserError
 from seqmodels.runs import now, write_json
@@ -39,8 +34,7 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = (), show: bool = 
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}") from None
     print(f"{len(sweep.jobs)} runs: {folder}", flush=True)
-    outcomes = _Pool(sweep, folder, config_dirs).carry_out()
-    return _close(sweep, folder, outcomes)
+    return _close(sweep, folder, _carry_out(sweep, folder, config_dirs))
 
 
 def _identified(jobs: Sequence[Job]) -> list[Job]:
@@ -66,28 +60,16 @@ def _identified(jobs: Sequence[Job]) -> list[Job]:
     return list(found.values())
 
 
-@dataclass
-class _Worker:
-    process: Any
-    pipe: Connection
-    order: Order | None = None
+class _Jobs:
+    """The jobs of a sweep as a source of orders."""
 
-
-class _Pool:
-    """Worker processes, and the view of what they do."""
-
-    def __init__(self, sweep: Sweep, folder: Path, config_dirs: Sequence[Path]) -> None:
+    def __init__(self, sweep: Sweep, folder: Path, threads: int) -> None:
         self.sweep = sweep
-        self.config_dirs = [path.resolve() for path in config_dirs]
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        cores = cores or 1
         settings = sweep.settings
-        self.size = max(1, min(settings.jobs or cores, len(sweep.jobs)))
-        self.threads = max(1, cores // self.size)
-        self.orders = [
+        self.queue = [
             Order(
                 number=number,
-                overrides=self._overrides(job),
+                overrides=_overrides(job, threads),
                 run_dir=folder.resolve() / job.name,
                 log=folder.resolve() / "logs" / f"{job.name}.log",
                 lease=folder.resolve() / "leases" / job.identity[:16],
@@ -97,160 +79,52 @@ class _Pool:
             for number, job in enumerate(sweep.jobs)
         ]
         self.outcomes: dict[int, Outcome] = {}
-        self.interrupted = False
 
-    def _overrides(self, job: Job) -> tuple[str, ...]:
-        own = [*job.overrides, "trainer.enable_progress_bar=false"]
-        if job.plain["num_threads"] is None:
-            own.append(f"num_threads={self.threads}")
-        return tuple(own)
+    def open(self) -> bool:
+        return bool(self.queue)
 
-    def carry_out(self) -> dict[int, Outcome]:
-        queue = list(self.orders)
-        workers = [self._start() for _ in range(self.size)]
-        try:
-            with self._view(workers):
-                while queue or any(worker.order for worker in workers):
-                    try:
-                        self._turn(workers, queue)
-                    except KeyboardInterrupt:
-                        if self.interrupted:
-                            raise
-                        self._stop_all(workers, queue)
-        except KeyboardInterrupt:
-            for worker in workers:
-                worker.process.terminate()
-        finally:
-            for worker in workers:
-                self._dismiss(worker)
-        return self.outcomes
-
-    def _start(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        os.environ["OMP_NUM_THREADS"] = str(self.threads)
-        process = context.Process(
-            target=work, args=(theirs, self.config_dirs, sys.path, self.threads)
-        )
-        process.start()
-        theirs.close()
-        return _Worker(process, ours)
-
-    def _turn(self, workers: list[_Worker], queue: list[Order]) -> None:
-        """Gives the idle something to do and hears the others."""
-        for worker in workers:
-            if worker.order is None and queue and not self.interrupted:
-                worker.order = self._next(queue)
-                if worker.order is not None:
-                    worker.pipe.send(worker.order)
-        busy = [worker for worker in workers if worker.order is not None]
-        if not busy:
-            time.sleep(0.2)  # what is left runs elsewhere
-        for ready in wait([worker.pipe for worker in busy], timeout=0.5) if busy else []:
-            worker = next(w for w in busy if w.pipe is ready)
-            order = worker.order
-            assert order is not None
-            try:
-                outcome = worker.pipe.recv()
-            except EOFError:  # killed, or out of memory
-                worker.process.join(5)
-                code = worker.process.exitcode
-                reason = f"its process ended with status {code} (see {order.log})"
-                outcome = Outcome(order.number, "failed", reason)
-                fresh = self._start()
-                worker.process, worker.pipe = fresh.process, fresh.pipe
-            worker.order = None
-            if outcome.kind == "elsewhere" and not self.interrupted:
-                queue.append(order)
-            else:
-                self._told(outcome)
-
-    def _next(self, queue: list[Order]) -> Order | None:
+    def next(self) -> Order | None:
         """The first order that nobody else holds; None where all are held."""
-        for index, order in enumerate(queue):
+        for index, order in enumerate(self.queue):
             if not Lease(order.lease, order.lease_seconds).held():
-                return queue.pop(index)
+                return self.queue.pop(index)
         return None
 
-    def _stop_all(self, workers: list[_Worker], queue: list[Order]) -> None:
-        """Ctrl-C reached the workers, too; a signal sent to this process alone did not."""
-        self.interrupted = True
-        queue.clear()
-        self._say("interrupted: waiting for the running jobs to save; Ctrl-C again ends at once")
-        for worker in workers:
-            if worker.order is not None:
-                worker.process.terminate()  # SIGTERM: save, then stop
-
-    def _dismiss(self, worker: _Worker) -> None:
-        with suppress(OSError):
-            worker.pipe.send(None)
-        worker.process.join(15)
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
-
-    # --- what is seen ---------------------------------------------------------------------------
-
-    @contextmanager
-    def _view(self, workers: list[_Worker]) -> Iterator[None]:
-        from rich.console import Console
-        from rich.live import Live
-
-        self.console = Console()
-        self.workers = workers
-        if not self.console.is_terminal:
-            yield
-            return
-        with Live(
-            console=self.console,
-            refresh_per_second=1,
-            get_renderable=self._progress,
-            transient=True,
-        ):
-            yield
-
-    def _progress(self) -> Any:
-        from rich.table import Table
-
-        table = Table.grid(padding=(0, 2))
-        failed = sum(outcome.kind == "failed" for outcome in self.outcomes.values())
-        tail = f", {failed} failed" if failed else ""
-        table.add_row(f"{len(self.outcomes)} of {len(self.orders)} done{tail}", "", "", "")
-        for worker in self.workers:
-            if worker.order is not None:
-                row = last_row(worker.order.run_dir)
-                loss = row.get("train/loss")
-                shown = "" if loss is None else f"loss {loss:.4f}"
-                label = self.sweep.jobs[worker.order.number].label
-                table.add_row("", label, f"step {row.get('step', 0)}", shown)
-        return table
-
-    def _told(self, outcome: Outcome) -> None:
-        self.outcomes[outcome.number] = outcome
-        label = self.sweep.jobs[outcome.number].label
+    def told(self, order: Order, outcome: Outcome) -> str | None:
+        if outcome.kind == "elsewhere":
+            self.queue.append(order)
+            return None
+        self.outcomes[order.number] = outcome
         words = {
             "finished": f"finished in {outcome.seconds:.0f} s",
             "skipped": "finished before",
             "failed": f"FAILED: {outcome.reason}",
             "interrupted": "interrupted, saved",
         }
-        told = words.get(outcome.kind, outcome.kind)
-        self._say(f"[{len(self.outcomes)}/{len(self.orders)}] {label}: {told}")
+        done = f"[{len(self.outcomes)}/{len(self.sweep.jobs)}]"
+        return f"{done} {self.label(order)}: {words.get(outcome.kind, outcome.kind)}"
 
-    def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+    def label(self, order: Order) -> str:
+        return self.sweep.jobs[order.number].label
+
+    def headline(self) -> str:
+        failed = sum(outcome.kind == "failed" for outcome in self.outcomes.values())
+        tail = f", {failed} failed" if failed else ""
+        return f"{len(self.outcomes)} of {len(self.sweep.jobs)} done{tail}"
 
 
-def last_row(run_dir: Path) -> dict[str, Any]:
-    """The newest row of a run's metrics; empty where there is none yet."""
-    try:
-        with (run_dir / "metrics.jsonl").open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-            lines = file.read().decode(errors="replace").splitlines()
-        row: dict[str, Any] = json.loads(lines[-1])
-        return row
-    except (OSError, ValueError, IndexError):
-        return {}
+def _overrides(job: Job, threads: int) -> tuple[str, ...]:
+    own = [*job.overrides, "trainer.enable_progress_bar=false"]
+    if job.plain["num_threads"] is None:
+        own.append(f"num_threads={threads}")
+    return tuple(own)
+
+
+def _carry_out(sweep: Sweep, folder: Path, config_dirs: Sequence[Path]) -> dict[int, Outcome]:
+    size, threads = threads_each(sweep.settings, len(sweep.jobs))
+    jobs = _Jobs(sweep, folder, threads)
+    make_pool(jobs, sweep.settings, size, threads, folder, config_dirs).carry_out()
+    return jobs.outcomes
 
 
 def _close(sweep: Sweep, folder: Path, outcomes: dict[int, Outcome]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ class Lease:
 
     The file is made with O_EXCL, so that of two claims one fails; its holder touches it every few
     seconds. One that was not touched for `seconds`, or whose process on this machine is gone, is
-    moved aside (which again only one can do) and claimed anew.
+    taken away under a lock, so that nobody takes away the new one in its place, and claimed anew.
 
     Args:
         path: of the file.
@@ -27,24 +28,21 @@ class Lease:
     def __init__(self, path: Path, seconds: float) -> None:
         self.path = path
         self.seconds = seconds
+        self._token = ""
         self._stop = threading.Event()
         self._beat: threading.Thread | None = None
 
     def claim(self) -> bool:
         """Takes it if it is free or expired; whether that worked."""
-        content = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
+        self._token = uuid.uuid4().hex
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "token": self._token}
+        content = json.dumps(holder)
         for _ in range(2):
             try:
                 descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             except FileExistsError:
-                if not self.expired():
+                if not self._clear():
                     return False
-                aside = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}")
-                try:
-                    self.path.rename(aside)
-                except FileNotFoundError:
-                    continue  # released, or moved by another, meanwhile
-                aside.unlink(missing_ok=True)
                 continue
             with os.fdopen(descriptor, "w") as file:
                 file.write(content)
@@ -52,6 +50,17 @@ class Lease:
             self._beat.start()
             return True
         return False
+
+    def _clear(self) -> bool:
+        """Takes away an expired one; False where it is alive."""
+        if not self.expired():
+            return False
+        with self.path.with_name(".lock").open("a") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX)  # ends with the process, also over NFS
+            if not self.expired():
+                return False
+            self.path.unlink(missing_ok=True)
+            return True
 
     def held(self) -> bool:
         """Whether somebody alive holds it."""
@@ -71,14 +80,24 @@ class Lease:
 
     def _keep_fresh(self) -> None:
         while not self._stop.wait(min(10.0, self.seconds / 4)):
+            if not self._ours():  # this process slept too long, and another took it
+                return
             try:
                 os.utime(self.path)
             except OSError:
                 return
 
     def release(self) -> None:
+        """Gives it back, if it is still ours."""
         self._stop.set()
-        self.path.unlink(missing_ok=True)
+        if self._ours():
+            self.path.unlink(missing_ok=True)
+
+    def _ours(self) -> bool:
+        try:
+            return bool(json.loads(self.path.read_text()).get("token") == self._token)
+        except (OSError, ValueError):
+            return False
 
     def __enter__(self) -> Lease:
         return self

@@ -7,17 +7,16 @@ import importlib.util
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 import seqmodels
+from seqmodels.commands.sweep_settings import LaunchSettings, read_settings
 from seqmodels.config import check, compose, to_plain
 from seqmodels.errors import UserError, closest, did_you_mean
 from seqmodels.locations import config_dir
@@ -29,23 +28,14 @@ REPEATS = ("seed",)  # axes over which a result is averaged
 
 
 @dataclass
-class SweepSettings:
-    """`sweep.NAME=VALUE` on the command line.
+class SweepSettings(LaunchSettings):
+    """`sweep.NAME=VALUE` on the command line; see `LaunchSettings`.
 
     Attributes:
-        dir: where the runs go; None: outputs/sweeps/ and the sweep's name, or a hash of its axes.
-        jobs: runs at a time; None: one for each core.
         retry_failed: run again what failed before.
-        lease: seconds without a sign of life after which another's job counts as abandoned.
-        metric: what the table compares, and mode: whether "min" or "max" of it is better.
     """
 
-    dir: str | None = None
-    jobs: int | None = None
     retry_failed: bool = False
-    lease: float = 60.0
-    metric: str = "val/loss"
-    mode: str = "min"
 
 
 @dataclass(frozen=True)
@@ -108,19 +98,22 @@ def plan(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Sweep:
     own = [text for text in overrides if text.startswith("sweep.")]
     named = [text for text in overrides if text.startswith("sweep=")]
     rest = [text for text in overrides if text not in own and text not in named]
-    settings = _settings(own)
     if len(named) > 1:
         raise UserError(f"one sweep at a time, got {' '.join(named)}")
     name = named[0].partition("=")[2] if named else None
     axes: dict[str, list[str]] = {}
     fixed: list[str] = []
+    preset: list[str] = []
     if name is not None:
-        axes, fixed, preset = _named(name, config_dirs)
-        for key, value in preset.items():
-            if not any(text.startswith(f"sweep.{key}=") for text in own):
-                setattr(settings, key, value)
+        of_file, fixed, said = named_file("sweep", "axes", name, config_dirs)
+        try:
+            axes = _axes(of_file)
+        except UserError as error:
+            raise UserError(f"{name}.yaml: {error}") from None
+        preset = [f"sweep.{key}={value}" for key, value in said.items()]
+    settings: SweepSettings = read_settings(SweepSettings, "sweep", [*preset, *own])
     for text in rest:
-        key, values = _axis(text)
+        key, values = axis_of(text)
         if values is None:
             axes.pop(key, None)  # a fixed value takes the axis's place
             fixed.append(text)
@@ -129,73 +122,50 @@ def plan(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Sweep:
     if not axes:
         raise UserError(
             "a sweep needs an axis, such as model/cell=rnn,lstm or seed=1,2,3, or a name: "
-            f"sweep={'|'.join(_names(config_dirs))}"
+            f"sweep={'|'.join(_names('sweep', config_dirs))}"
         )
     return Sweep(name, settings, axes, _jobs(axes, fixed, config_dirs))
 
 
-def _settings(texts: Sequence[str]) -> SweepSettings:
-    known = [f.name for f in fields(SweepSettings)]
-    for text in texts:
-        key = text.removeprefix("sweep.").partition("=")[0]
-        if key not in known:
-            near = did_you_mean([f"sweep.{n}" for n in closest(key, known)])
-            raise UserError(f"{text}: there is no setting sweep.{key}{near}")
-    try:
-        made = OmegaConf.merge(
-            OmegaConf.structured(SweepSettings),
-            OmegaConf.from_dotlist([text.removeprefix("sweep.") for text in texts]),
-        )
-    except OmegaConfBaseException as error:
-        raise UserError(f"{' '.join(texts)}: {str(error).splitlines()[0]}") from None
-    settings: Any = OmegaConf.to_object(made)
-    if settings.jobs is not None and settings.jobs < 1:
-        raise UserError(f"sweep.jobs must be a positive integer, got {settings.jobs}")
-    if not settings.lease > 0:
-        raise UserError(f"sweep.lease must be > 0 seconds, got {settings.lease}")
-    if settings.mode not in ("min", "max"):
-        raise UserError(f"sweep.mode must be min or max, got {settings.mode!r}")
-    checked: SweepSettings = settings
-    return checked
-
-
-def _names(config_dirs: Sequence[Path]) -> list[str]:
+def _names(group: str, config_dirs: Sequence[Path]) -> list[str]:
     folders = [config_dir(), *config_dirs]
-    return sorted({path.stem for f in folders for path in (f / "sweep").glob("*.yaml")})
+    return sorted({path.stem for f in folders for path in (f / group).glob("*.yaml")})
 
 
-def _named(
-    name: str, config_dirs: Sequence[Path]
-) -> tuple[dict[str, list[str]], list[str], dict[str, Any]]:
-    """Axes, fixed overrides and settings of sweep/NAME.yaml."""
-    paths = [f / "sweep" / f"{name}.yaml" for f in (*config_dirs, config_dir())]
+def named_file(
+    group: str, part: str, name: str, config_dirs: Sequence[Path]
+) -> tuple[dict[str, Any], list[str], dict[str, Any]]:
+    """Of GROUP/NAME.yaml: the mapping `part`, the fixed overrides, and the settings."""
+    paths = [f / group / f"{name}.yaml" for f in (*config_dirs, config_dir())]
     path = next((p for p in paths if p.is_file()), None)
     if path is None:
-        names = _names(config_dirs)
+        names = _names(group, config_dirs)
         near = did_you_mean(closest(name, names, 1))
-        raise UserError(f"sweep={name}: there is no such sweep{near}; there are {', '.join(names)}")
+        raise UserError(
+            f"{group}={name}: there is no such {group}{near}; there are {', '.join(names)}"
+        )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {error}") from None
     parts = content if isinstance(content, dict) else {}
-    allowed = {"axes", "overrides", "settings"}
-    if not isinstance(parts.get("axes"), dict) or set(parts) - allowed:
+    if not isinstance(parts.get(part), dict) or set(parts) - {part, "overrides", "settings"}:
         raise UserError(
-            f"{path}: expected a mapping `axes` of keys to lists of values, and besides at most "
-            f"`overrides` (a list) and `settings`; got {', '.join(map(str, parts)) or 'nothing'}"
+            f"{path}: expected a mapping `{part}`, and besides at most `overrides` (a list) and "
+            f"`settings`; got {', '.join(map(str, parts)) or 'nothing'}"
         )
-    axes = {}
-    for key, values in parts["axes"].items():
+    found = {str(key): value for key, value in parts[part].items()}
+    return found, [str(o) for o in parts.get("overrides") or []], parts.get("settings") or {}
+
+
+def _axes(named: dict[str, Any]) -> dict[str, list[str]]:
+    for key, values in named.items():
         if not isinstance(values, list) or not values:
-            raise UserError(f"{path}: axes.{key} must be a list of values, got {values!r}")
-        axes[str(key)] = [_text(value) for value in values]
-    preset = parts.get("settings") or {}
-    _settings([f"sweep.{key}={value}" for key, value in preset.items()])
-    return axes, [str(o) for o in parts.get("overrides") or []], preset
+            raise UserError(f"axes.{key} must be a list of values, got {values!r}")
+    return {key: [text_of(value) for value in values] for key, values in named.items()}
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """A YAML value as one of the override grammar."""
     if value is None:
         return "null"
@@ -204,7 +174,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _axis(text: str) -> tuple[str, list[str] | None]:
+def axis_of(text: str) -> tuple[str, list[str] | None]:
     """The key of an override and its values; None where it has one value alone."""
     try:
         override = OverridesParser.create().parse_overrides([text])[0]
@@ -222,7 +192,7 @@ def _jobs(axes: dict[str, list[str]], fixed: list[str], config_dirs: Sequence[Pa
     for values in itertools.product(*axes.values()):
         choice = dict(zip(axes, values, strict=True))
         # An axis may name several settings at once: "clip=norm task.omega=2".
-        own = [part for k, v in choice.items() for part in _parts(k, v)]
+        own = [part for k, v in choice.items() for part in parts_of(k, v)]
         overrides = (*fixed, *own)
         label = ",".join(f"{_last(k)}={v}" for k, v in choice.items())
         try:
@@ -241,7 +211,7 @@ def _jobs(axes: dict[str, list[str]], fixed: list[str], config_dirs: Sequence[Pa
     return jobs
 
 
-def _parts(key: str, value: str) -> Iterator[str]:
+def parts_of(key: str, value: str) -> Iterator[str]:
     """`key=value`, or where the value goes on, `key=first` and the further overrides."""
     first, *more = value.split(" ") if " " in value and "=" in value else [value]
     yield f"{key}={first}"

@@ -6,14 +6,26 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, Protocol
 
 from seqmodels.commands.sweep_lease import Lease
 from seqmodels.errors import UserError
 from seqmodels.runs import read_record
+
+
+class Trial(Protocol):
+    """What a search wants to know of a run while it goes on."""
+
+    @property
+    def metric(self) -> str:
+        """Such as val/loss."""
+
+    def listener(self) -> Callable[[int, float], bool]:
+        """Called after each validation with the steps so far and the metric; True: stop."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +39,12 @@ class Order:
     lease: Path
     lease_seconds: float
     retry_failed: bool
+    trial: Trial | None = None  # of a search
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it: finished | failed | interrupted | skipped | elsewhere."""
+    """What came of it: finished | failed | interrupted | pruned | skipped | elsewhere."""
 
     number: int
     kind: str
@@ -52,12 +65,13 @@ def work(
             order = pipe.recv()
             if order is None:
                 return
-            pipe.send(_carry_out(order, config_dirs))
+            pipe.send(carry_out(order, config_dirs))
     except (EOFError, KeyboardInterrupt, BrokenPipeError):
         return
 
 
-def _carry_out(order: Order, config_dirs: Sequence[Path]) -> Outcome:
+def carry_out(order: Order, config_dirs: Sequence[Path]) -> Outcome:
+    """Runs what is ordered, unless it is done or somebody else works on it."""
     lease = Lease(order.lease, order.lease_seconds)
     settled = settled_outcome(order)
     if settled is not None:
@@ -75,6 +89,9 @@ def _carry_out(order: Order, config_dirs: Sequence[Path]) -> Outcome:
         status = _train(order, config_dirs)
         seconds = time.monotonic() - started
     if status == 130:
+        settled = settled_outcome(order)
+        if settled is not None:  # pruned
+            return Outcome(order.number, settled.kind, settled.reason, seconds)
         return Outcome(order.number, "interrupted", None, seconds)
     if status == 0:
         return Outcome(order.number, "finished", None, seconds)
@@ -93,6 +110,8 @@ def settled_outcome(order: Order) -> Outcome | None:
         return None
     if record["status"] == "finished":
         return Outcome(order.number, "skipped")
+    if record["status"] == "interrupted" and str(record.get("reason")).startswith("pruned"):
+        return Outcome(order.number, "pruned", record["reason"])
     if record["status"] == "failed" and not order.retry_failed:
         return Outcome(order.number, "failed", f"before: {record.get('reason')}")
     return None
@@ -122,6 +141,7 @@ def _train(order: Order, config_dirs: Sequence[Path]) -> int:
             return run(
                 [*order.overrides, f"run_dir='{order.run_dir}'", "resume=true"],
                 config_dirs=config_dirs,
+                callbacks=_callbacks(order),
             )
         except UserError as error:
             print(f"seqmodels: {error}", file=sys.stderr)
@@ -137,6 +157,14 @@ def _train(order: Order, config_dirs: Sequence[Path]) -> int:
             for number, descriptor in enumerate(kept, start=1):
                 os.dup2(descriptor, number)
                 os.close(descriptor)
+
+
+def _callbacks(order: Order) -> list[Any]:
+    if order.trial is None:
+        return []
+    from seqmodels.training.callbacks.trial_report import TrialReport
+
+    return [TrialReport(order.trial.metric, order.trial.listener())]
 
 
 def _last_line(log: Path) -> str:

@@ -41,8 +41,13 @@ MAY_NOT_CHANGE = ("trainer.accumulate_grad_batches", "trainer.precision", "train
 INTERRUPTED = 130  # as a shell reports a program that SIGINT ended
 
 
-def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
-    """Runs the command; gives back its exit status."""
+def run(
+    overrides: list[str],
+    *,
+    config_dirs: Sequence[Path] = (),
+    callbacks: Sequence[pl.Callback] = (),
+) -> int:
+    """Runs the command, with further callbacks if there are any; gives back its exit status."""
     cfg = compose("train", overrides, config_dirs)
     check(cfg)
     if any(cfg.budget.values()):
@@ -54,7 +59,7 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     if resumed is not None and resumed["status"] == "finished" and not _asks_for_more(cfg, resumed):
         print(f"{cfg.run_dir} is finished: nothing to resume", flush=True)
         return 0
-    return _Run(cfg, plain, resumed).execute()
+    return _Run(cfg, plain, resumed, callbacks).execute()
 
 
 def execute(cfg: DictConfig) -> tuple[int, Path, str]:
@@ -98,13 +103,18 @@ class _Run:
     """One run, from built parts to its last record."""
 
     def __init__(
-        self, cfg: DictConfig, plain: dict[str, Any], resumed: dict[str, Any] | None
+        self,
+        cfg: DictConfig,
+        plain: dict[str, Any],
+        resumed: dict[str, Any] | None,
+        callbacks: Sequence[pl.Callback] = (),
     ) -> None:
         from seqmodels.commands import building
 
         self.cfg = cfg
         self.plain = plain
         self.resumed = resumed
+        self.callbacks = callbacks
         self.threads = building.set_threads(cfg.num_threads)
         try:
             self.data: DataModule = building.build_data(cfg)
@@ -258,9 +268,11 @@ class _Run:
     def _build_trainer(self, stop: StopRequest, resume_step: int | None) -> pl.Trainer:
         from seqmodels.commands.running import build_trainer
 
-        return build_trainer(
+        trainer = build_trainer(
             self.cfg, self.plain, self.run_dir, self.record, stop=stop, resume_step=resume_step
         )
+        trainer.callbacks.extend(self.callbacks)  # type: ignore[attr-defined]
+        return trainer
 
     # --- training and after ---------------------------------------------------------------------
 

@@ -1,0 +1,116 @@
+"""The picture of a search: its trials in their order, and the metric over each setting."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from seqmodels.commands.search_space import Dimension, Search
+from seqmodels.runs import write_atomically
+
+COLUMNS = 3
+FINISHED, PRUNED, LOST, BEST = "#1f6fb4", "#c08a28", "#b3261e", "#222222"
+
+
+def write_picture(path: Path, search: Search, rows: Sequence[dict[str, Any]]) -> None:
+    """Draws the history and a panel for each setting.
+
+    Args:
+        path: of the PNG.
+        search: the plan.
+        rows: of search.json's trials, at least one of them finished.
+    """
+    panels = 1 + len(search.space)
+    columns = min(COLUMNS, panels)
+    lines = -(-panels // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.4 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False).flatten()
+    low, high = _limits(rows)
+    _history(grid[0], search, rows, high)
+    for axes, dimension in zip(grid[1:], search.space, strict=False):
+        _over(axes, dimension, search, rows, high)
+    for axes in grid[:panels]:
+        axes.set_ylim(low, high)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid[panels:]:
+        axes.set_visible(False)
+    for axes in grid[::columns]:
+        axes.set_ylabel(search.settings.metric)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    write_atomically(path, buffer.getvalue())
+
+
+def _limits(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """Of the finished and, as far as they are not far off, the pruned."""
+    values = sorted(row["value"] for row in rows if row["value"] is not None)
+    pruned = [
+        row["last_value"]
+        for row in rows
+        if row["outcome"] == "pruned" and row["last_value"] is not None
+    ]
+    spread = (values[-1] - values[0]) or abs(values[0]) or 1.0
+    inside = [v for v in pruned if values[0] - 2 * spread <= v <= values[-1] + 2 * spread]
+    low, high = min([*values, *inside]), max([*values, *inside])
+    margin = 0.08 * ((high - low) or spread)
+    return low - margin, high + margin
+
+
+def _points(axes: Axes, rows: Sequence[dict[str, Any]], places: Sequence[Any], high: float) -> None:
+    groups: dict[str, list[tuple[Any, float]]] = {}
+    for row, place in zip(rows, places, strict=True):
+        kind, value = row["outcome"], row["value"]
+        if kind == "running":
+            continue
+        if kind in ("pruned", "diverged", "failed"):
+            value = row["last_value"] if kind == "pruned" else None
+        # What has no value, or one beyond the picture, stands at its upper edge.
+        groups.setdefault(kind, []).append((place, high if value is None else min(value, high)))
+    looks: dict[str, dict[str, Any]] = {
+        "finished": {"color": FINISHED, "marker": "o", "s": 26},
+        "pruned": {"facecolors": "none", "edgecolors": PRUNED, "marker": "o", "s": 26},
+        "diverged": {"color": LOST, "marker": "^", "s": 36, "clip_on": False},
+        "failed": {"color": LOST, "marker": "x", "s": 36, "clip_on": False},
+    }
+    for kind, look in looks.items():
+        if kind in groups:
+            across, up = zip(*groups[kind], strict=True)
+            axes.scatter(across, up, label=kind, zorder=3, **look)
+
+
+def _history(axes: Axes, search: Search, rows: Sequence[dict[str, Any]], high: float) -> None:
+    _points(axes, rows, [row["number"] for row in rows], high)
+    done = [row for row in rows if row["value"] is not None]
+    better = min if search.settings.mode == "min" else max
+    best = list(accumulate((row["value"] for row in done), better))
+    numbers = [row["number"] for row in done]
+    axes.step(
+        [*numbers, rows[-1]["number"]], [*best, best[-1]], where="post", color=BEST, lw=1,
+        label="best so far",
+    )  # fmt: skip
+    axes.set_xlabel("trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _over(
+    axes: Axes, dimension: Dimension, search: Search, rows: Sequence[dict[str, Any]], high: float
+) -> None:
+    texts = [row["values"][dimension.key] for row in rows]
+    if dimension.kind == "choice":
+        places: list[Any] = [dimension.values.index(text) for text in texts]
+        axes.set_xticks(range(len(dimension.values)), list(dimension.values))
+        axes.set_xlim(-0.5, len(dimension.values) - 0.5)
+    else:
+        places = [float(text) for text in texts]
+        if dimension.kind.startswith("log"):
+            axes.set_xscale("log")
+    _points(axes, rows, places, high)
+    axes.set_xlabel(dimension.key)

@@ -1,0 +1,257 @@
+"""The study of a search: kept on the disk, shared by all who work on it, by ask and tell."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seqmodels.commands.search_space import Search, SearchSettings
+from seqmodels.commands.sweep_lease import Lease
+from seqmodels.commands.sweep_table import best_of
+from seqmodels.commands.sweep_worker import Order, Outcome
+from seqmodels.errors import UserError, short
+from seqmodels.runs import read_record
+
+NAME = "seqmodels"
+JOURNAL = "journal.log"
+
+
+def optuna_module() -> Any:
+    """Optuna, quiet; a UserError where it is not installed."""
+    try:
+        import optuna
+    except ImportError:
+        raise UserError("a search needs Optuna: pip install 'seqmodels[search]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def open_storage(storage: str | None, folder: Path) -> Any:
+    """Optuna's storage: the journal in the folder, or the database at a URL."""
+    optuna = optuna_module()
+    if storage is None:
+        from optuna.storages.journal import JournalFileBackend
+
+        return optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    try:
+        return optuna.storages.RDBStorage(storage)
+    except Exception as error:  # SQLAlchemy's, by the kind of database
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"search.storage={storage} cannot be opened: {first}") from None
+
+
+def make_pruner(settings: SearchSettings) -> Any:
+    """What decides that a run has fallen behind."""
+    pruners = optuna_module().pruners
+    if settings.pruner == "median":
+        return pruners.MedianPruner(settings.startup, settings.warmup)
+    if settings.pruner == "halving":
+        return pruners.SuccessiveHalvingPruner(min_resource=max(1, settings.warmup or 1))
+    return pruners.NopPruner()
+
+
+@dataclass(frozen=True)
+class SharedTrial:
+    """A trial as a worker process, here or elsewhere, finds it again in the storage."""
+
+    metric: str
+    folder: Path
+    settings: SearchSettings
+    number: int
+
+    def listener(self) -> Callable[[int, float], bool]:
+        """Called after each validation with the steps so far and the metric; True: stop."""
+        optuna = optuna_module()
+        study = optuna.load_study(
+            study_name=NAME,
+            storage=open_storage(self.settings.storage, self.folder),
+            pruner=make_pruner(self.settings),
+        )
+        known = study.get_trials(deepcopy=False)[self.number]
+        told = set(known.intermediate_values)
+        trial = optuna.trial.Trial(study, known._trial_id)
+
+        def tell(step: int, value: float) -> bool:
+            if step in told:  # before it was cut and resumed
+                return False
+            told.add(step)
+            trial.report(value, step)
+            return bool(trial.should_prune())
+
+        return tell
+
+
+class Trials:
+    """The trials of a study as a source of orders.
+
+    Whoever works on the study asks under a lock, so that all together make no more trials than
+    wanted; a trial that was cut is taken up again, by whoever comes first.
+
+    Args:
+        search: the plan. folder: with the study and the runs.
+        facts: what must be the same for all trials of a study, by name.
+        threads: of each run.
+    """
+
+    def __init__(self, search: Search, folder: Path, facts: dict[str, Any], threads: int) -> None:
+        self.search = search
+        self.folder = folder.resolve()
+        self.threads = threads
+        self.optuna = optuna_module()
+        self.states = self.optuna.trial.TrialState
+        settings = search.settings
+        self.storage = open_storage(settings.storage, folder)
+        with self._locked():
+            self.study = self.optuna.create_study(
+                storage=self.storage,
+                study_name=NAME,
+                direction="minimize" if settings.mode == "min" else "maximize",
+                load_if_exists=True,
+            )
+            self._same(facts)
+        self.mine: set[int] = set()
+        self.done = False
+
+    def _same(self, facts: dict[str, Any]) -> None:
+        before = self.study.user_attrs
+        for name, value in facts.items():
+            if name not in before:
+                self.study.set_user_attr(name, value)
+            elif before[name] != value:
+                raise UserError(
+                    f"{self.folder} holds a study with another {name}: {before[name]} there, "
+                    f"{value} now. Search with the same one, or into another search.dir"
+                )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.folder / ".lock").open("a") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX)  # ends with the process
+            yield
+
+    # --- as a source ----------------------------------------------------------------------------
+
+    def open(self) -> bool:
+        return not self.done
+
+    def next(self) -> Order | None:
+        """A trial that was cut, else a new one; None where nothing can be done now."""
+        with self._locked():
+            trials = self.study.get_trials(deepcopy=False)
+            waits = False
+            for trial in trials:
+                if trial.state == self.states.RUNNING and trial.number not in self.mine:
+                    order = self._order(trial)
+                    if not Lease(order.lease, order.lease_seconds).held():
+                        self.mine.add(trial.number)
+                        return order
+                    waits = True
+            settings = self.search.settings
+            if len(trials) < settings.trials:
+                self.study.sampler = self._sampler(len(trials))
+                asked = self.study.ask()
+                values = {d.key: d.suggest(asked) for d in self.search.space}
+                asked.set_user_attr("values", values)
+                self.mine.add(asked.number)
+                return self._order(self.study.get_trials(deepcopy=False)[asked.number])
+        self.done = not waits
+        return None
+
+    def _sampler(self, number: int) -> Any:
+        """One for each trial, so that its first draws depend on the seed and its number alone."""
+        samplers, settings = self.optuna.samplers, self.search.settings
+        seed = (settings.seed * 1_000_003 + number) % 2**32
+        if settings.sampler == "random":
+            return samplers.RandomSampler(seed=seed)
+        return samplers.TPESampler(seed=seed, n_startup_trials=settings.startup)
+
+    def _order(self, trial: Any) -> Order:
+        settings = self.search.settings
+        own = [*self.search.overrides(self.values(trial)), "trainer.enable_progress_bar=false"]
+        if self.search.plain["num_threads"] is None:
+            own.append(f"num_threads={self.threads}")
+        name = f"trial{trial.number:04d}"
+        return Order(
+            number=trial.number,
+            overrides=tuple(own),
+            run_dir=self.folder / name,
+            log=self.folder / "logs" / f"{name}.log",
+            lease=self.folder / "leases" / name,
+            lease_seconds=settings.lease,
+            retry_failed=False,
+            trial=SharedTrial(settings.metric, self.folder, settings, trial.number),
+        )
+
+    def values(self, trial: Any) -> dict[str, str]:
+        """The trial's settings as texts."""
+        stored = trial.user_attrs.get("values")  # its asker may have died before it was written
+        return stored or {key: str(value) for key, value in trial.params.items()}
+
+    def told(self, order: Order, outcome: Outcome) -> str | None:
+        self.mine.discard(order.number)
+        if outcome.kind == "elsewhere":
+            self.done = False
+            return None
+        said = self._settle(order, outcome)
+        trials = self.study.get_trials(deepcopy=False)
+        done = sum(trial.state.is_finished() for trial in trials)
+        return f"[{done}/{self.search.settings.trials}] {self.label(order)}: {said}"
+
+    def _settle(self, order: Order, outcome: Outcome) -> str:
+        """Tells the study; gives back the same in words."""
+        if outcome.kind == "interrupted":
+            self.done = True
+            return "interrupted, saved"
+        metric, mode = self.search.settings.metric, self.search.settings.mode
+        kind, reason, value = outcome.kind, outcome.reason, None
+        if kind in ("finished", "skipped"):
+            record = read_record(order.run_dir) or {}
+            value = best_of(record, metric, mode)
+            kind = "finished" if value is not None else "failed"
+            reason = None if value is not None else f"the run has no {metric}"
+        elif kind == "failed" and ("became" in str(reason) or "loss is" in str(reason)):
+            kind = "diverged"
+        state = {
+            "finished": self.states.COMPLETE,
+            "pruned": self.states.PRUNED,
+            "diverged": self.states.PRUNED,  # so that the sampler keeps away from there
+        }.get(kind, self.states.FAIL)
+        trial = self.study.get_trials(deepcopy=False)[order.number]
+        if not trial.state.is_finished():
+            self.storage.set_trial_user_attr(trial._trial_id, "outcome", kind)
+            self.storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+            self.study.tell(order.number, value, state=state, skip_if_finished=True)
+        if kind == "finished":
+            assert value is not None
+            return f"{metric} {short(value)} in {outcome.seconds:.0f} s"
+        return {"failed": f"FAILED: {reason}", "diverged": f"DIVERGED: {reason}"}.get(
+            kind, str(reason or kind)
+        )
+
+    def label(self, order: Order) -> str:
+        trial = self.study.get_trials(deepcopy=False)[order.number]
+        values = ", ".join(f"{_last(k)}={_brief(v)}" for k, v in self.values(trial).items())
+        return f"trial {order.number} ({values})"
+
+    def headline(self) -> str:
+        trials = self.study.get_trials(deepcopy=False)
+        done = sum(trial.state.is_finished() for trial in trials)
+        best = [t.value for t in trials if t.state == self.states.COMPLETE]
+        lower = self.search.settings.mode == "min"
+        tail = f", best {short((min if lower else max)(best))}" if best else ""
+        return f"{done} of {self.search.settings.trials} trials done{tail}"
+
+
+def _last(key: str) -> str:
+    return key.replace("/", ".").rpartition(".")[2]
+
+
+def _brief(text: str) -> str:
+    try:
+        return f"{float(text):.4g}"
+    except ValueError:
+        return text
