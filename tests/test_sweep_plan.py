@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from seqmodels.analysis.statistics import student
+from seqmodels.commands.sweep_identity import code_digest, identity
 from seqmodels.commands.sweep_lease import Lease
-from seqmodels.commands.sweep_plan import code_digest, identity, plan
+from seqmodels.commands.sweep_plan import plan
 from seqmodels.commands.sweep_table import write_tables
 from seqmodels.config import compose, to_plain
 from seqmodels.errors import UserError

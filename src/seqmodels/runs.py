@@ -75,6 +75,11 @@ def higher_is_better(metric: str) -> bool:
     return name.endswith(HIGHER_IS_BETTER)
 
 
+def diverged(reason: object) -> bool:
+    """Whether a failed run's reason is that its loss or its gradient was no number any more."""
+    return isinstance(reason, str) and ("became" in reason or "loss is" in reason)
+
+
 def now() -> str:
     """UTC, ISO 8601, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

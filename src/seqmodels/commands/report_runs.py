@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from seqmodels.errors import UserError
-from seqmodels.runs import read_record
+from seqmodels.runs import diverged, read_record
 
 # Of the configuration: what does not make a run another one.
 NOT_COMPARED = ("run_dir", "resume", "num_threads", "logger", "callbacks", "seed")
@@ -45,9 +45,8 @@ class Run:
     def status(self) -> str:
         """finished, diverged, failed, interrupted or running (or lost)."""
         status = str(self.record.get("status"))
-        reason = str(self.record.get("reason") or "")
-        diverged = status == "failed" and ("became" in reason or "loss is" in reason)
-        return "diverged" if diverged else status
+        lost = status == "failed" and diverged(self.record.get("reason"))
+        return "diverged" if lost else status
 
     def chosen(self, metric: str, higher: bool) -> tuple[float, int | None] | None:
         """The best value of a validation metric and its step; else the last value of a metric."""

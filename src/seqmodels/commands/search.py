@@ -13,9 +13,8 @@ from typing import Any
 
 from seqmodels.commands.search_space import Search, plan
 from seqmodels.commands.search_study import Trials
-from seqmodels.commands.sweep_plan import code_digest
+from seqmodels.commands.sweep_identity import code_digest, data_digest
 from seqmodels.commands.sweep_pool import make_pool, threads_each
-from seqmodels.config import from_plain
 from seqmodels.errors import UserError, short
 from seqmodels.runs import now, write_atomically, write_json
 
@@ -27,44 +26,47 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     none finished, 130 where it was interrupted."""
     search = plan(overrides, config_dirs)
     folder = search.directory
-    facts = _facts(search)
+    common = facts(search, data_digest(search.plain))
     try:
         (folder / "leases").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}") from None
-    size, threads = threads_each(search.settings, search.settings.trials)
-    trials = Trials(search, folder, facts, threads)
-    print(f"{search.settings.trials} trials: {folder}", flush=True)
+    size, threads = threads_each(search.settings, search.trials)
+    trials = Trials(search, folder, common, threads)
+    print(f"{search.trials} trials: {folder}", flush=True)
     complete = make_pool(trials, search.settings, size, threads, folder, config_dirs).carry_out()
-    return _close(search, folder, trials, complete)
+    return _close(write(search, folder, trials), folder, complete)
 
 
-def _facts(search: Search) -> dict[str, Any]:
-    """What all trials of a study have in common; the data are read here."""
-    from seqmodels.commands import building
+def facts(search: Search, digest: str) -> dict[str, Any]:
+    """What all trials of a study have in common.
 
-    try:
-        described = building.build_data(from_plain(search.plain)).describe()
-    except building.USER_MISTAKES as error:
-        raise building.user_mistake(error) from error
+    Args:
+        search: the plan.
+        digest: of the data.
+    """
     settings = search.settings
     return {
         "space": json.dumps([[d.key, d.kind, list(d.values)] for d in search.space]),
         "fixed settings": json.dumps(sorted(search.fixed)),
         "metric": f"{settings.mode} {settings.metric}",
-        "data": str(described["digest"]),
+        "data": digest,
         "code": code_digest(search.plain),
     }
 
 
-def _close(search: Search, folder: Path, trials: Trials, complete: bool) -> int:
+def write(search: Search, folder: Path, trials: Trials) -> dict[str, Any]:
+    """Writes search.json, table.csv and, where a trial finished, history.png.
+
+    Returns:
+        The content of search.json.
+    """
     settings = search.settings
     rows = [_row(trials, trial) for trial in trials.study.get_trials(deepcopy=False)]
     sign = 1 if settings.mode == "min" else -1
     finished = [row for row in rows if row["outcome"] == "finished"]
     finished.sort(key=lambda row: sign * row["value"])
     best = finished[0] if finished else None
-    command = "" if best is None else _command(search, best["values"])
     content = {
         "name": search.name,
         "date": now(),
@@ -76,20 +78,32 @@ def _close(search: Search, folder: Path, trials: Trials, complete: bool) -> int:
         "overrides": list(search.fixed),
         "trials": rows,
         "best": best,
-        "best_command": command or None,
+        "best_command": None if best is None else _command(search, best["values"]),
     }
     write_json(folder / "search.json", content)
     _write_table(
         folder, [*finished, *(row for row in rows if row not in finished)], settings.metric
     )
-    kinds = [row["outcome"] for row in rows]
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(sorted(kinds)))
-    print(f"{len(rows)} trials: {counts}", flush=True)
     if best is not None:
         from seqmodels.commands.search_picture import write_picture
 
         write_picture(folder / "history.png", search, rows)
-        print(f"best {settings.metric} {short(best['value'])}, trial {best['number']}:")
+    return content
+
+
+def counts(content: dict[str, Any]) -> str:
+    """The trials of search.json by what came of them, in words."""
+    kinds = [row["outcome"] for row in content["trials"]]
+    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(sorted(kinds)))
+
+
+def _close(content: dict[str, Any], folder: Path, complete: bool) -> int:
+    """Says what was found; the exit status."""
+    kinds = [row["outcome"] for row in content["trials"]]
+    print(f"{len(kinds)} trials: {counts(content)}", flush=True)
+    best, command = content["best"], content["best_command"]
+    if best is not None:
+        print(f"best {content['metric']} {short(best['value'])}, trial {best['number']}:")
         print(f"  {command}")
         print("with several seeds:")
         print(f"  {command.replace('seqmodels train', 'seqmodels train -m', 1)} seed=1,2,3")

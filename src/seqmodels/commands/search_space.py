@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from seqmodels.errors import UserError
 
 RANGES = ("log", "uniform", "int", "log_int")
 RANGE = re.compile(r"(log|uniform|int|log_int)\(([^()]*)\)")
-SAMPLERS = ("tpe", "random")
+SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("median", "halving", "none")
 
 
@@ -29,7 +30,7 @@ class SearchSettings(LaunchSettings):
     Attributes:
         trials: of the study in all, failed and pruned ones among them.
         seed: of the sampler.
-        sampler: "tpe" or "random".
+        sampler: "tpe", "random", or "grid": every combination, the last setting's values first.
         startup: random trials before the sampler and the pruner begin to compare.
         pruner: "median", "halving" or "none".
         warmup: steps of a run before which it is not pruned.
@@ -64,6 +65,24 @@ class Dimension:
         """The values that are checked before anything starts: the ends, or all choices."""
         return tuple(text_of(value) for value in self.values)
 
+    @property
+    def all(self) -> list[Any] | None:
+        """Every value; None where they cannot be counted."""
+        if self.kind == "choice":
+            return list(self.values)
+        low, high = self.values
+        return list(range(low, high + 1)) if self.kind in ("int", "log_int") else None
+
+    def edge(self, value: str) -> str | None:
+        """ "lower" or "upper" where a number lies in the outer twentieth of its range."""
+        if self.kind == "choice":
+            return None
+        low, high, own = (float(v) for v in (*self.values, value))
+        if self.kind.startswith("log"):
+            low, high, own = math.log(low), math.log(high), math.log(own)
+        place = (own - low) / (high - low)
+        return "lower" if place < 0.05 else "upper" if place > 0.95 else None
+
     def suggest(self, trial: Any) -> str:
         """The value that a trial of Optuna is to try, as a text."""
         low, high = self.values[0], self.values[-1]
@@ -93,6 +112,21 @@ class Search:
             return Path("outputs") / "searches" / self.name
         text = json.dumps([[d.key, d.kind, d.ends] for d in self.space] + sorted(self.fixed))
         return Path("outputs") / "searches" / hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @property
+    def grid(self) -> list[dict[str, Any]]:
+        """Every combination of the values of a space that can be counted."""
+        keys = [d.key for d in self.space]
+        return [
+            dict(zip(keys, found, strict=True))
+            for found in itertools.product(*(d.all or () for d in self.space))
+        ]
+
+    @property
+    def trials(self) -> int:
+        """How many there are to be."""
+        most = self.settings.trials
+        return min(most, len(self.grid)) if self.settings.sampler == "grid" else most
 
     def overrides(self, values: Mapping[str, str]) -> tuple[str, ...]:
         """Of `seqmodels train`, with these values of the space."""
@@ -125,26 +159,58 @@ def plan(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Search:
         for key, value in ranges.items():
             texts = [text_of(v) for v in value] if isinstance(value, list) else None
             space[key] = _dimension(key, text_of(value), texts)
-    for text in rest:
-        key, _, value = text.partition("=")
-        if RANGE.fullmatch(value.strip()):
-            space[key] = _dimension(key, value, None)
-            continue
-        key, values = axis_of(text)
-        if values is None:
-            space.pop(key, None)  # a fixed value takes the range's place
-            fixed.append(text)
+    for key, found in read_space(rest).items():
+        space.pop(key, None)  # a fixed value takes the range's place
+        if isinstance(found, Dimension):
+            space[key] = found
         else:
-            space[key] = _dimension(key, text, values)
+            fixed += found
     settings: SearchSettings = read_settings(SearchSettings, "search", [*preset, *own])
-    _check_settings(settings)
     if not space:
         raise UserError(
             "a search needs a setting with a range, such as optimizer.lr='log(1e-4,1e-1)', "
             "model.layers.hidden_size='int(16,256)' or model/cell=lstm,gru"
         )
-    dimensions = tuple(space.values())
-    return Search(name, settings, dimensions, tuple(fixed), _ends(dimensions, fixed, config_dirs))
+    return checked(name, settings, tuple(space.values()), fixed, config_dirs)
+
+
+def checked(
+    name: str | None,
+    settings: SearchSettings,
+    space: tuple[Dimension, ...],
+    fixed: Sequence[str],
+    config_dirs: Sequence[Path],
+) -> Search:
+    """A search whose settings are right and whose ends compose."""
+    _check_settings(settings)
+    endless = [d.key for d in space if d.all is None]
+    if settings.sampler == "grid" and endless:
+        raise UserError(
+            f"search.sampler=grid tries every value, and {', '.join(endless)} has no end of them: "
+            "give values, key=a,b,c, or a range of whole numbers, key=int(a,b)"
+        )
+    return Search(name, settings, space, tuple(fixed), _ends(space, fixed, config_dirs))
+
+
+def read_space(texts: Iterable[str]) -> dict[str, Dimension | list[str]]:
+    """By key, in their order: the ranges and choices, and the overrides that have one value.
+
+    Raises:
+        UserError: a range that is none.
+    """
+    found: dict[str, Dimension | list[str]] = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        if RANGE.fullmatch(value.strip()):
+            found[key] = _dimension(key, value, None)
+            continue
+        key, values = axis_of(text)
+        if values is None:
+            before = found.get(key)
+            found[key] = [*(before if isinstance(before, list) else []), text]
+        else:
+            found[key] = _dimension(key, text, values)
+    return found
 
 
 def _dimension(key: str, text: str, choices: list[str] | None) -> Dimension:

@@ -11,10 +11,11 @@ from typing import Any
 
 from seqmodels.commands.search_space import Search, SearchSettings
 from seqmodels.commands.sweep_lease import Lease
-from seqmodels.commands.sweep_table import best_of
+from seqmodels.commands.sweep_plan import last
+from seqmodels.commands.sweep_table import best_of, brief
 from seqmodels.commands.sweep_worker import Order, Outcome
 from seqmodels.errors import UserError, short
-from seqmodels.runs import read_record
+from seqmodels.runs import diverged, read_record
 
 NAME = "seqmodels"
 JOURNAL = "journal.log"
@@ -150,8 +151,9 @@ class Trials:
                         self.mine.add(trial.number)
                         return order
                     waits = True
-            settings = self.search.settings
-            if len(trials) < settings.trials:
+            if len(trials) < self.search.trials:
+                if self.search.settings.sampler == "grid":
+                    self.study.enqueue_trial(self.search.grid[len(trials)])
                 self.study.sampler = self._sampler(len(trials))
                 asked = self.study.ask()
                 values = {d.key: d.suggest(asked) for d in self.search.space}
@@ -165,7 +167,7 @@ class Trials:
         """One for each trial, so that its first draws depend on the seed and its number alone."""
         samplers, settings = self.optuna.samplers, self.search.settings
         seed = (settings.seed * 1_000_003 + number) % 2**32
-        if settings.sampler == "random":
+        if settings.sampler != "tpe":
             return samplers.RandomSampler(seed=seed)
         return samplers.TPESampler(seed=seed, n_startup_trials=settings.startup)
 
@@ -197,9 +199,7 @@ class Trials:
             self.done = False
             return None
         said = self._settle(order, outcome)
-        trials = self.study.get_trials(deepcopy=False)
-        done = sum(trial.state.is_finished() for trial in trials)
-        return f"[{done}/{self.search.settings.trials}] {self.label(order)}: {said}"
+        return f"[{self.done_so_far()}/{self.search.trials}] {self.label(order)}: {said}"
 
     def _settle(self, order: Order, outcome: Outcome) -> str:
         """Tells the study; gives back the same in words."""
@@ -212,9 +212,11 @@ class Trials:
             record = read_record(order.run_dir) or {}
             value = best_of(record, metric, mode)
             kind = "finished" if value is not None else "failed"
-            reason = None if value is not None else f"the run has no {metric}"
-        elif kind == "failed" and ("became" in str(reason) or "loss is" in str(reason)):
+            reason = None if value is not None else f"the run has no metric {metric!r}"
+        elif kind == "failed" and diverged(reason):
             kind = "diverged"
+        if "has no metric" in str(reason):
+            self.done = True  # nor would any other have it
         state = {
             "finished": self.states.COMPLETE,
             "pruned": self.states.PRUNED,
@@ -234,24 +236,16 @@ class Trials:
 
     def label(self, order: Order) -> str:
         trial = self.study.get_trials(deepcopy=False)[order.number]
-        values = ", ".join(f"{_last(k)}={_brief(v)}" for k, v in self.values(trial).items())
+        values = ", ".join(f"{last(k)}={brief(v)}" for k, v in self.values(trial).items())
         return f"trial {order.number} ({values})"
+
+    def done_so_far(self) -> int:
+        """Trials that have ended, here or elsewhere."""
+        return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
 
     def headline(self) -> str:
         trials = self.study.get_trials(deepcopy=False)
-        done = sum(trial.state.is_finished() for trial in trials)
         best = [t.value for t in trials if t.state == self.states.COMPLETE]
         lower = self.search.settings.mode == "min"
         tail = f", best {short((min if lower else max)(best))}" if best else ""
-        return f"{done} of {self.search.settings.trials} trials done{tail}"
-
-
-def _last(key: str) -> str:
-    return key.replace("/", ".").rpartition(".")[2]
-
-
-def _brief(text: str) -> str:
-    try:
-        return f"{float(text):.4g}"
-    except ValueError:
-        return text
+        return f"{self.done_so_far()} of {self.search.trials} trials done{tail}"

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from seqmodels.commands.sweep_identity import code_digest, data_digest, identity
 from seqmodels.commands.sweep_lease import Lease
-from seqmodels.commands.sweep_plan import Job, Sweep, code_digest, identity, plan
+from seqmodels.commands.sweep_plan import Job, Sweep, plan
 from seqmodels.commands.sweep_pool import make_pool, threads_each
 from seqmodels.commands.sweep_table import print_table, write_tables
+from seqmodels.commands.sweep_tune import tune, tunings
 from seqmodels.commands.sweep_worker import Order, Outcome
-from seqmodels.config import from_plain
 from seqmodels.errors import UserError
-from seqmodels.runs import now, write_json
+from seqmodels.runs import now, read_record, write_json
 
 INTERRUPTED = 130
 
@@ -23,34 +24,36 @@ INTERRUPTED = 130
 def run(overrides: list[str], *, config_dirs: Sequence[Path] = (), show: bool = False) -> int:
     """Runs the sweep; its exit status: 0, 1 where a job failed, 130 where it was interrupted."""
     sweep = plan(overrides, config_dirs)
+    tuned = tunings(sweep, config_dirs)
     if show:
+        for tuning in tuned:
+            print(f"{tuning.label}: tuned first, {tuning.search.trials} runs")
         for job in sweep.jobs:
             print(f"{job.label}: seqmodels train {' '.join(job.overrides)}")
         return 0
-    sweep = replace(sweep, jobs=_identified(sweep.jobs))
+    digests: dict[str, str] = {}
+    sweep = replace(sweep, jobs=_identified(sweep.jobs, digests))
     folder = sweep.directory
     try:
         (folder / "leases").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}") from None
+    if tuned:
+        found = tune(sweep, tuned, config_dirs)
+        if found is None:
+            return INTERRUPTED
+        sweep = replace(sweep, jobs=_identified(found, digests))
     print(f"{len(sweep.jobs)} runs: {folder}", flush=True)
     return _close(sweep, folder, _carry_out(sweep, folder, config_dirs))
 
 
-def _identified(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs with their identities; the data are read here, each once."""
-    from seqmodels.commands import building
-
-    digests: dict[str, str] = {}
+def _identified(jobs: Sequence[Job], digests: dict[str, str]) -> list[Job]:
+    """The jobs with their identities; data whose digest is not known yet are read."""
     found: dict[str, Job] = {}
     for job in jobs:
         key = json.dumps(job.plain["data"], sort_keys=True, default=str)
         if key not in digests:
-            try:
-                described = building.build_data(from_plain(job.plain)).describe()
-            except building.USER_MISTAKES as error:
-                raise building.user_mistake(error) from error
-            digests[key] = str(described["digest"])
+            digests[key] = data_digest(job.plain)
         own = identity(job.plain, digests[key], code_digest(job.plain))
         if own in found:
             raise UserError(
@@ -77,8 +80,13 @@ class _Jobs:
                 retry_failed=settings.retry_failed,
             )
             for number, job in enumerate(sweep.jobs)
+            if job.lost is None
         ]
-        self.outcomes: dict[int, Outcome] = {}
+        self.outcomes = {
+            number: Outcome(number, "failed", job.lost)
+            for number, job in enumerate(sweep.jobs)
+            if job.lost is not None
+        }
 
     def open(self) -> bool:
         return bool(self.queue)
@@ -123,6 +131,8 @@ def _overrides(job: Job, threads: int) -> tuple[str, ...]:
 def _carry_out(sweep: Sweep, folder: Path, config_dirs: Sequence[Path]) -> dict[int, Outcome]:
     size, threads = threads_each(sweep.settings, len(sweep.jobs))
     jobs = _Jobs(sweep, folder, threads)
+    for number, outcome in jobs.outcomes.items():
+        print(f"{sweep.jobs[number].label}: FAILED: {outcome.reason}", flush=True)
     make_pool(jobs, sweep.settings, size, threads, folder, config_dirs).carry_out()
     return jobs.outcomes
 
@@ -140,6 +150,7 @@ def _close(sweep: Sweep, folder: Path, outcomes: dict[int, Outcome]) -> int:
                 "outcome": "not run" if outcome is None else outcome.kind,
                 "reason": None if outcome is None else outcome.reason,
                 "identity": job.identity,
+                "tuned": job.tuned,
             }
         )
     settings = sweep.settings
@@ -150,6 +161,7 @@ def _close(sweep: Sweep, folder: Path, outcomes: dict[int, Outcome]) -> int:
         "metric": settings.metric,
         "mode": settings.mode,
         "axes": sweep.axes,
+        "tune": settings.tune,
         "jobs": rows,
     }
     write_json(folder / "sweep.json", content)
@@ -160,6 +172,16 @@ def _close(sweep: Sweep, folder: Path, outcomes: dict[int, Outcome]) -> int:
     if "interrupted" in kinds or "not run" in kinds:
         print("seqmodels: interrupted. The same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
+    done = [row for row in rows if row["outcome"] in ("finished", "skipped")]
+    if done and not any(row["n"] for row in table):
+        record = read_record(folder / str(done[0]["run"])) or {}
+        print(
+            f"seqmodels: no run has the metric {settings.metric!r}; the first has "
+            f"{', '.join(sorted(record.get('metrics', {})))}. The same command with another "
+            "sweep.metric makes the table anew",
+            file=sys.stderr,
+        )
+        return 1
     failed = kinds.count("failed")
     if failed:
         print(f"seqmodels: {failed} of {len(kinds)} runs failed", file=sys.stderr)

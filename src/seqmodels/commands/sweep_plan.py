@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -15,16 +14,15 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-import seqmodels
 from seqmodels.commands.sweep_settings import LaunchSettings, read_settings
 from seqmodels.config import check, compose, to_plain
 from seqmodels.errors import UserError, closest, did_you_mean
 from seqmodels.locations import config_dir
 
-# What does not change a result: where it goes, who is told, how it is watched, how often saved.
-NOT_IDENTITY = ("run_dir", "resume", "num_threads", "logger", "callbacks")
-NOT_IDENTITY_OF_TRAINER = ("enable_progress_bar", "log_every_n_steps")
 REPEATS = ("seed",)  # axes over which a result is averaged
+
+
+Group = tuple[tuple[str, str], ...]  # keys and values of a choice
 
 
 @dataclass
@@ -33,9 +31,16 @@ class SweepSettings(LaunchSettings):
 
     Attributes:
         retry_failed: run again what failed before.
+        tune: settings with ranges that each choice has tuned before it is compared, such as
+            "optimizer.lr=log(1e-4,1e-1)", several with a space between; None: nothing.
+        tune_trials: runs that each choice is tuned by; the same for all.
+        tune_seed: of these runs.
     """
 
     retry_failed: bool = False
+    tune: str | None = None
+    tune_trials: int = 8
+    tune_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Job:
         plain: the whole resolved configuration.
         label: the values in a few words.
         identity: a hash of all that its result depends on; "" until the data has been read.
+        tuned: what the sweep's tuning has found for its choice.
+        lost: why it cannot run; None where it can.
     """
 
     overrides: tuple[str, ...]
@@ -55,14 +62,18 @@ class Job:
     plain: dict[str, Any] = field(repr=False)
     label: str
     identity: str = ""
+    tuned: dict[str, str] = field(default_factory=dict)
+    lost: str | None = None
+
+    @property
+    def group(self) -> Group:
+        """The choice without what is only repeated."""
+        return tuple((k, v) for k, v in self.choice.items() if k not in REPEATS)
 
     @property
     def name(self) -> str:
         """The job's folder."""
-        words = "".join(
-            c if c.isascii() and (c.isalnum() or c in "=.-") else "_" for c in self.label
-        )
-        return f"{words[:80]}-{self.identity[:10]}"
+        return f"{folder_name(self.label)}-{self.identity[:10] if self.lost is None else 'lost'}"
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,7 @@ class Sweep:
     name: str | None
     settings: SweepSettings
     axes: dict[str, list[str]]
+    fixed: tuple[str, ...]
     jobs: list[Job]
 
     @property
@@ -81,7 +93,8 @@ class Sweep:
             return Path(self.settings.dir).expanduser()
         if self.name is not None:
             return Path("outputs") / "sweeps" / self.name
-        text = json.dumps([sorted(job.overrides) for job in self.jobs])
+        tuning = [self.settings.tune] if self.settings.tune else []
+        text = json.dumps([*(sorted(job.overrides) for job in self.jobs), *tuning])
         return Path("outputs") / "sweeps" / hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -112,6 +125,8 @@ def plan(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Sweep:
             raise UserError(f"{name}.yaml: {error}") from None
         preset = [f"sweep.{key}={value}" for key, value in said.items()]
     settings: SweepSettings = read_settings(SweepSettings, "sweep", [*preset, *own])
+    if settings.tune_trials < 1:
+        raise UserError(f"sweep.tune_trials must be positive, got {settings.tune_trials}")
     for text in rest:
         key, values = axis_of(text)
         if values is None:
@@ -124,7 +139,7 @@ def plan(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Sweep:
             "a sweep needs an axis, such as model/cell=rnn,lstm or seed=1,2,3, or a name: "
             f"sweep={'|'.join(_names('sweep', config_dirs))}"
         )
-    return Sweep(name, settings, axes, _jobs(axes, fixed, config_dirs))
+    return Sweep(name, settings, axes, tuple(fixed), _jobs(axes, fixed, config_dirs))
 
 
 def _names(group: str, config_dirs: Sequence[Path]) -> list[str]:
@@ -194,7 +209,7 @@ def _jobs(axes: dict[str, list[str]], fixed: list[str], config_dirs: Sequence[Pa
         # An axis may name several settings at once: "clip=norm task.omega=2".
         own = [part for k, v in choice.items() for part in parts_of(k, v)]
         overrides = (*fixed, *own)
-        label = ",".join(f"{_last(k)}={v}" for k, v in choice.items())
+        label = ",".join(f"{last(k)}={v}" for k, v in choice.items())
         try:
             cfg = compose("train", overrides, config_dirs)
             check(cfg)
@@ -218,53 +233,11 @@ def parts_of(key: str, value: str) -> Iterator[str]:
     yield from more
 
 
-def _last(key: str) -> str:
+def folder_name(label: str) -> str:
+    """A label as (the beginning of) the name of a folder."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "=.-") else "_" for c in label)[:80]
+
+
+def last(key: str) -> str:
+    """The last word of a setting's name."""
     return key.replace("/", ".").rpartition(".")[2].lstrip("+~")
-
-
-# --- what a result depends on -----------------------------------------------------------------
-
-
-def identity(plain: dict[str, Any], data_digest: str, code: str) -> str:
-    """A hash of the resolved configuration without paths, loggers and progress, data and code."""
-    kept = {key: value for key, value in plain.items() if key not in NOT_IDENTITY}
-    kept["trainer"] = {
-        key: value for key, value in plain["trainer"].items() if key not in NOT_IDENTITY_OF_TRAINER
-    }
-    if isinstance(kept.get("data"), dict):
-        kept["data"] = {k: v for k, v in kept["data"].items() if k not in ("path", "root")}
-    text = json.dumps([kept, data_digest, code], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def code_digest(plain: dict[str, Any]) -> str:
-    """Of this package's sources, and of the user's own modules that the configuration names."""
-    digest = hashlib.sha256(_package_digest().encode())
-    for path in sorted(_own_modules(plain)):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _package_digest() -> str:
-    folder = Path(seqmodels.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _own_modules(value: Any) -> Iterator[Path]:
-    """Files of the `_target_`s that are neither ours nor an installed package's."""
-    if isinstance(value, dict):
-        target = value.get("_target_")
-        if isinstance(target, str) and target.split(".")[0] not in ("seqmodels", "torch"):
-            try:
-                spec = importlib.util.find_spec(target.rpartition(".")[0])
-            except (ImportError, ValueError):
-                spec = None
-            if spec is not None and spec.origin and Path(spec.origin).is_file():
-                yield Path(spec.origin)
-        value = list(value.values())
-    if isinstance(value, list):
-        for part in value:
-            yield from _own_modules(part)

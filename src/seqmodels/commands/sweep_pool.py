@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from seqmodels.commands.sweep_settings import LaunchSettings
-from seqmodels.commands.sweep_worker import Order, Outcome, work
+from seqmodels.commands.sweep_worker import Order, Outcome, settled_outcome, work
 
 
 class Source(Protocol):
@@ -101,6 +101,10 @@ class Pool:
             order = self.source.next()
             if order is None:
                 break
+            settled = settled_outcome(order)
+            if settled is not None:
+                self._hear_of(order, settled)
+                continue
             self.running.append(order)
             self.send(order)
         if not self.running:
@@ -108,9 +112,12 @@ class Pool:
             return
         for order, outcome in self.hear():
             self.running.remove(order)
-            said = self.source.told(order, outcome)
-            if said is not None:
-                self._say(said)
+            self._hear_of(order, outcome)
+
+    def _hear_of(self, order: Order, outcome: Outcome) -> None:
+        said = self.source.told(order, outcome)
+        if said is not None:
+            self._say(said)
 
     # --- by the launcher ------------------------------------------------------------------------
 
@@ -185,7 +192,7 @@ class LocalPool(Pool):
         self.workers: list[_Worker] = []
 
     def start(self) -> None:
-        self.workers = [self._new() for _ in range(self.size)]
+        pass  # each process when it is first needed
 
     def _new(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
@@ -199,7 +206,10 @@ class LocalPool(Pool):
         return _Worker(process, ours)
 
     def send(self, order: Order) -> None:
-        worker = next(worker for worker in self.workers if worker.order is None)
+        worker = next((worker for worker in self.workers if worker.order is None), None)
+        if worker is None:
+            worker = self._new()
+            self.workers.append(worker)
         worker.order = order
         with suppress(OSError):  # one that has died says so when it is heard
             worker.pipe.send(order)

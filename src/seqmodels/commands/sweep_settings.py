@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqmodels.errors import UserError, closest, did_you_mean
+from seqmodels.runs import higher_is_better
 
 LAUNCHERS = ("local", "slurm", "slurm_local")
 
@@ -22,7 +23,8 @@ class LaunchSettings:
         dir: where the runs go; None: below outputs/, by name or a hash.
         jobs: runs at a time; None: one for each core, on Slurm as many as there are.
         lease: seconds without a sign of life after which another's job counts as abandoned.
-        metric: what is compared, and mode: whether "min" or "max" of it is better.
+        metric: what is compared.
+        mode: whether "min" or "max" of it is better; "auto": by its name.
         launcher: "local": processes on this machine; "slurm": a Slurm job for each run;
             "slurm_local": as that, in processes on this machine, to try it out.
         partition: of Slurm; None: its default.
@@ -34,7 +36,7 @@ class LaunchSettings:
     jobs: int | None = None
     lease: float = 60.0
     metric: str = "val/loss"
-    mode: str = "min"
+    mode: str = "auto"
     launcher: str = "local"
     partition: str | None = None
     minutes: int = 60
@@ -78,8 +80,10 @@ def read_settings(kind: type[Any], prefix: str, texts: Sequence[str]) -> Any:
         raise UserError(f"{prefix}.gpus must be >= 0, got {settings.gpus}")
     if settings.memory_gb is not None and not settings.memory_gb > 0:
         raise UserError(f"{prefix}.memory_gb must be > 0, got {settings.memory_gb}")
+    if settings.mode == "auto":
+        settings.mode = "max" if higher_is_better(settings.metric) else "min"
     if settings.mode not in ("min", "max"):
-        raise UserError(f"{prefix}.mode must be min or max, got {settings.mode!r}")
+        raise UserError(f"{prefix}.mode must be min, max or auto, got {settings.mode!r}")
     if settings.launcher not in LAUNCHERS:
         raise UserError(
             f"{prefix}.launcher must be one of {', '.join(LAUNCHERS)}, got {settings.launcher!r}"

@@ -57,7 +57,7 @@ class SlurmPool(Pool):
         self.folder = folder
         self.config_dirs = [path.resolve() for path in config_dirs]
         self.jobs: list[tuple[Order, Any]] = []
-        self.attempts: dict[int, int] = {}
+        self.attempts: dict[Path, int] = {}
 
     def start(self) -> None:
         submitit = submitit_module()
@@ -100,7 +100,7 @@ class SlurmPool(Pool):
             outcome = _outcome(order, job)
             if outcome.kind == "failed" and self.interrupted:  # cancelled before it could answer
                 outcome = Outcome(order.number, "interrupted")
-            attempts = self.attempts[order.number] = self.attempts.get(order.number, 0) + 1
+            attempts = self.attempts[order.run_dir] = self.attempts.get(order.run_dir, 0) + 1
             if outcome.kind == "interrupted" and not self.interrupted and attempts < MOST_ATTEMPTS:
                 self.send(order)
                 continue

@@ -23,7 +23,7 @@ class TrialReport(pl.Callback):
         tell: called with (optimiser steps so far, value); True: stop.
 
     Raises:
-        KeyError: the metric is not among those of the validation.
+        ValueError: the metric is not among those of the validation.
     """
 
     def __init__(self, metric: str, tell: Callable[[int, float], bool]) -> None:
@@ -31,9 +31,11 @@ class TrialReport(pl.Callback):
         self.tell = tell
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
         if self.metric not in trainer.callback_metrics:
             names = sorted(n for n in trainer.callback_metrics if n.startswith("val/"))
-            raise KeyError(
+            raise ValueError(
                 f"the validation has no metric {self.metric!r}; it has {', '.join(names)}"
             )
         value = float(trainer.callback_metrics[self.metric])
