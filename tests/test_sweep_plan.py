@@ -61,7 +61,7 @@ def test_every_ready_sweep_is_valid(name: str) -> None:
         (["seed=1,2", "sweep.job=3"], "did you mean 'sweep.jobs'"),
         (["seed=1,2", "sweep.jobs=0"], "positive integer"),
         (["seed=1,2", "sweep.jobs=many"], "sweep.jobs=many"),
-        (["seed=1,2", "sweep.mode=least"], "min or max"),
+        (["seed=1,2", "sweep.mode=least"], "min, max or auto"),
         (["model/cell=rnn,gruu", "seed=1,2"], "gruu"),
         (["seed=1,2", "sweep.launcher=slrm"], "local, slurm, slurm_local"),
         (["seed=1,2", "sweep.minutes=0"], "positive integer"),
@@ -114,7 +114,7 @@ def test_of_two_claims_one_holds_until_it_is_released(tmp_path: Path) -> None:
     one.release()
     assert not other.held() and other.claim()
     other.release()
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_a_lease_of_the_dead_or_of_the_silent_expires(tmp_path: Path) -> None:
@@ -186,3 +186,14 @@ def test_the_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
     assert second["± val/loss"] == pytest.approx(6.5724, abs=1e-3)
     assert student([1.0] * 30) == 0.0
     assert "| gru | 1 | 1 | 0.5000 | – |" in (tmp_path / "table.md").read_text()
+
+
+def test_values_that_bring_overrides_and_the_seed_among_them() -> None:
+    sweep = plan(["clip=none,'norm clip.max_norm=0.5 seed=7'", "seed=1,2", "data=adding"
+                  , "model=prediction_real", "task=regression"])  # fmt: skip
+    found = [(job.plain["clip"].get("max_norm"), job.plain["seed"]) for job in sweep.jobs]
+    # What the later axis says is what holds, as anywhere on the command line.
+    assert found == [(None, 1), (None, 2), (0.5, 1), (0.5, 2)]
+    assert [job.plain["data"]["seed"] for job in sweep.jobs] == [1, 2, 1, 2]
+    for job in sweep.jobs:
+        assert job.plain == to_plain(compose("train", job.overrides))

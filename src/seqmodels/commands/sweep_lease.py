@@ -9,6 +9,8 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -16,9 +18,9 @@ from types import TracebackType
 class Lease:
     """The right to work on one job, for one process at a time on one or many machines.
 
-    The file is made with O_EXCL, so that of two claims one fails; its holder touches it every few
-    seconds. One that was not touched for `seconds`, or whose process on this machine is gone, is
-    taken away under a lock, so that nobody takes away the new one in its place, and claimed anew.
+    Its holder touches the file every few seconds. One that was not touched for `seconds`, or whose
+    process on this machine is gone, has expired, and is claimed anew. All this is done under a lock
+    on a file beside it.
 
     Args:
         path: of the file.
@@ -37,30 +39,26 @@ class Lease:
         self._token = uuid.uuid4().hex
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "token": self._token}
         content = json.dumps(holder)
-        for _ in range(2):
-            try:
-                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            except FileExistsError:
-                if not self._clear():
-                    return False
-                continue
-            with os.fdopen(descriptor, "w") as file:
-                file.write(content)
-            self._beat = threading.Thread(target=self._keep_fresh, daemon=True)
-            self._beat.start()
-            return True
-        return False
-
-    def _clear(self) -> bool:
-        """Takes away an expired one; False where it is alive."""
-        if not self.expired():
-            return False
-        with self.path.with_name(".lock").open("a") as lock:
-            fcntl.lockf(lock, fcntl.LOCK_EX)  # ends with the process, also over NFS
+        with self._locked():
             if not self.expired():
                 return False
             self.path.unlink(missing_ok=True)
-            return True
+            try:
+                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            except FileExistsError:  # by one whose lock is not ours, on a disk that has none
+                return False
+            with os.fdopen(descriptor, "w") as file:
+                file.write(content)
+        self._beat = threading.Thread(target=self._keep_fresh, daemon=True)
+        self._beat.start()
+        return True
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One at a time looks and changes, so that nobody takes away what another just made."""
+        with self.path.with_name(".lock").open("a") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX)  # ends with the process, also over NFS
+            yield
 
     def held(self) -> bool:
         """Whether somebody alive holds it."""
@@ -90,8 +88,9 @@ class Lease:
     def release(self) -> None:
         """Gives it back, if it is still ours."""
         self._stop.set()
-        if self._ours():
-            self.path.unlink(missing_ok=True)
+        with self._locked():
+            if self._ours():
+                self.path.unlink(missing_ok=True)
 
     def _ours(self) -> bool:
         try:

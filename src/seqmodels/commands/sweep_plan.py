@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +15,15 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 
 from seqmodels.commands.sweep_settings import LaunchSettings, read_settings
 from seqmodels.config import check, compose, to_plain
 from seqmodels.errors import UserError, closest, did_you_mean
 from seqmodels.locations import config_dir
 
+OVERRIDE = re.compile(r"[+~]{0,2}[\w./@-]+=")
+SEED = re.compile(r"seed=\d+")
 REPEATS = ("seed",)  # axes over which a result is averaged
 
 
@@ -199,11 +204,46 @@ def axis_of(text: str) -> tuple[str, list[str] | None]:
     if not override.is_sweep_override():
         return key, None
     prefix = text.partition("=")[0].removesuffix(key) if key else ""
-    return f"{prefix}{key}", [str(value) for value in override.sweep_string_iterator()]
+    return f"{prefix}{key}", [_bare(str(value)) for value in override.sweep_string_iterator()]
+
+
+def _bare(value: str) -> str:
+    """A value that brings overrides with it, without the quotes that kept it in one piece."""
+    first, *more = value[1:-1].split(" ")
+    quoted = value[0] in "'\"" and value[-1] == value[0]
+    if quoted and first and more and all(OVERRIDE.match(word) for word in more):
+        return value[1:-1].replace(f"\\{value[0]}", value[0])
+    return value
+
+
+class Composer:
+    """Composes and checks what differs in nothing but the seed once, for Hydra takes its time.
+
+    Args:
+        config_dirs: further configuration folders.
+    """
+
+    def __init__(self, config_dirs: Sequence[Path]) -> None:
+        self.config_dirs = config_dirs
+        self._known: dict[tuple[str, ...], DictConfig] = {}
+
+    def plain(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """The whole resolved configuration of a training with these overrides."""
+        seeds = [text for text in overrides if SEED.fullmatch(text)]
+        rest = tuple(text for text in overrides if not SEED.fullmatch(text))
+        if rest not in self._known:
+            self._known[rest] = compose("train", rest, self.config_dirs)
+            check(self._known[rest])
+        cfg = self._known[rest]
+        if seeds:  # all else that depends on it says so by interpolation
+            cfg = copy.deepcopy(cfg)
+            cfg.seed = int(seeds[-1].partition("=")[2])
+        return to_plain(cfg)
 
 
 def _jobs(axes: dict[str, list[str]], fixed: list[str], config_dirs: Sequence[Path]) -> list[Job]:
     jobs, problems = [], []
+    composer = Composer(config_dirs)
     for values in itertools.product(*axes.values()):
         choice = dict(zip(axes, values, strict=True))
         # An axis may name several settings at once: "clip=norm task.omega=2".
@@ -211,12 +251,10 @@ def _jobs(axes: dict[str, list[str]], fixed: list[str], config_dirs: Sequence[Pa
         overrides = (*fixed, *own)
         label = ",".join(f"{last(k)}={v}" for k, v in choice.items())
         try:
-            cfg = compose("train", overrides, config_dirs)
-            check(cfg)
+            plain = composer.plain(overrides)
         except UserError as error:
             problems.append(f"{' '.join(own)}: {error}")
             continue
-        plain = to_plain(cfg)
         if plain["run_dir"] is not None or plain["resume"]:
             raise UserError("run_dir and resume belong to one run; a sweep has sweep.dir=DIR")
         jobs.append(Job(overrides, choice, plain, label))
@@ -228,9 +266,12 @@ def _jobs(axes: dict[str, list[str]], fixed: list[str], config_dirs: Sequence[Pa
 
 def parts_of(key: str, value: str) -> Iterator[str]:
     """`key=value`, or where the value goes on, `key=first` and the further overrides."""
-    first, *more = value.split(" ") if " " in value and "=" in value else [value]
-    yield f"{key}={first}"
-    yield from more
+    first, *more = value.split(" ")
+    if all(OVERRIDE.match(word) for word in more):
+        yield f"{key}={first}"
+        yield from more
+    else:
+        yield f"{key}={value}"
 
 
 def folder_name(label: str) -> str:

@@ -14,12 +14,11 @@ from seqmodels.commands.search import counts, facts, write
 from seqmodels.commands.search_space import Dimension, Search, SearchSettings, checked, read_space
 from seqmodels.commands.search_study import Trials
 from seqmodels.commands.sweep_identity import data_digest
-from seqmodels.commands.sweep_plan import Group, Job, Sweep, folder_name, last, parts_of
+from seqmodels.commands.sweep_plan import Composer, Group, Job, Sweep, folder_name, last, parts_of
 from seqmodels.commands.sweep_pool import make_pool, threads_each
 from seqmodels.commands.sweep_settings import LaunchSettings
 from seqmodels.commands.sweep_table import brief
 from seqmodels.commands.sweep_worker import Order, Outcome
-from seqmodels.config import check, compose, to_plain
 from seqmodels.errors import UserError, short
 
 OUTSIDE_BRACKETS = re.compile(r"\s+(?![^(\[]*[)\]])")
@@ -129,7 +128,8 @@ def tune(sweep: Sweep, tuned: Sequence[Tuning], config_dirs: Sequence[Path]) -> 
         return None
     for tuning in tuned:
         print(f"{tuning.label}: {_result(tuning, contents[tuning.group])}", flush=True)
-    return [_with(job, contents[job.group], config_dirs) for job in sweep.jobs]
+    composer = Composer(config_dirs)
+    return [_with(job, contents[job.group], composer) for job in sweep.jobs]
 
 
 def _result(tuning: Tuning, content: dict[str, Any]) -> str:
@@ -145,14 +145,12 @@ def _result(tuning: Tuning, content: dict[str, Any]) -> str:
     return f"{', '.join(said)}: {content['metric']} {short(best['value'])} ({counts(content)})"
 
 
-def _with(job: Job, content: dict[str, Any], config_dirs: Sequence[Path]) -> Job:
+def _with(job: Job, content: dict[str, Any], composer: Composer) -> Job:
     if content["best"] is None:
         return replace(job, lost=f"no trial of its tuning finished ({counts(content)})")
     values = content["best"]["values"]
     own = (*job.overrides, *(p for key, value in values.items() for p in parts_of(key, value)))
-    cfg = compose("train", own, config_dirs)
-    check(cfg)
-    return replace(job, overrides=own, plain=to_plain(cfg), tuned=values)
+    return replace(job, overrides=own, plain=composer.plain(own), tuned=values)
 
 
 class _Together:
