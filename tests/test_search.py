@@ -54,6 +54,10 @@ def test_every_ready_search_is_valid(name: str) -> None:
         ([RATES, "run_dir=x"], "search.dir"),
         (["optimizer.lr=log(0,1)"], "begins above 0"),
         (["optimizer.lr=log(2,1)"], "low < high"),
+        (["optimizer.lr=lgo(1e-3,1)"], "log(low,high)"),
+        (["optimizer.lr=log(1e-3,1"], "log(low,high)"),
+        (["optimizer.lr=interval(1e-3,1)"], "log(low,high)"),
+        ([RATES, "search.sampler=grid"], "no end of them"),
         (["optimizer.lr=log(1)"], "log(low,high)"),
         (["model.layers.hidden_size=int(1.5,3)"], "whole numbers"),
         (["model.layers.hidden_size=uniform(1,3)"], "hidden_size"),
@@ -69,7 +73,7 @@ def test_mistakes_are_said_before_anything_starts(words: list[str], said: str) -
 def trials(folder: Path, *words: str, facts: dict[str, Any] | None = None) -> Any:
     from seqmodels.commands.search_study import Trials
 
-    (folder / "leases").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     return Trials(plan([RATES, "search.trials=3", *words]), folder, facts or {"data": "d"}, 1)
 
 
@@ -92,6 +96,25 @@ def test_all_who_work_on_a_study_make_as_many_trials_as_wanted(tmp_path: Path) -
     assert here.study.get_trials()[0].user_attrs["outcome"] == "pruned"
     with pytest.raises(UserError, match=r"another data: d there, e now"):
         trials(tmp_path, facts={"data": "e"})
+
+
+def test_a_journal_that_was_cut_loses_its_last_entry_and_a_spoilt_one_is_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = trials(tmp_path)
+    order = first.next()
+    first.told(order, Outcome(order.number, "failed", "no memory"))
+    path = tmp_path / "journal.log"
+    path.write_bytes(path.read_bytes()[:-9])
+    again = trials(tmp_path)
+    assert "last entry was cut" in capfd.readouterr().out
+    (trial,) = again.study.get_trials()
+    assert trial.state.name == "RUNNING" and again.next().number == 0
+    again.told(order, Outcome(order.number, "failed", "no memory"))
+    assert trials(tmp_path).study.get_trials()[0].state.name == "FAIL"
+    path.write_text("nonsense\n", encoding="utf-8")
+    with pytest.raises(UserError, match="cannot be read"):
+        trials(tmp_path)
 
 
 def test_the_seed_makes_the_trials(tmp_path: Path) -> None:

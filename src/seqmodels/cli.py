@@ -200,6 +200,9 @@ def _dispatch(argv: list[str]) -> int:
     of_sweep = [word for word in overrides if word.startswith(("sweep=", "sweep."))]
     if name == "train" and of_sweep:
         raise UserError(f"{of_sweep[0]} is for a sweep: seqmodels train -m {of_sweep[0]} …")
+    of_search = [word for word in overrides if word.startswith(("search=", "search."))]
+    if name == "train" and of_search:
+        raise UserError(f"{of_search[0]} is for a search: seqmodels search {of_search[0]} …")
     if show:
         return _show(name, overrides, config_dirs)
     run = importlib.import_module(f"seqmodels.commands.{name}").run

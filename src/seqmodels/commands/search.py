@@ -14,8 +14,8 @@ from typing import Any
 from seqmodels.commands.search_space import Search, plan
 from seqmodels.commands.search_study import Trials
 from seqmodels.commands.sweep_identity import code_digest, data_digest
-from seqmodels.commands.sweep_pool import make_pool, threads_each
-from seqmodels.errors import UserError, short
+from seqmodels.commands.sweep_pool import make_pool, prepared, threads_each
+from seqmodels.errors import short
 from seqmodels.runs import now, write_atomically, write_json
 
 INTERRUPTED = 130
@@ -27,14 +27,13 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     search = plan(overrides, config_dirs)
     folder = search.directory
     common = facts(search, data_digest(search.plain))
-    try:
-        (folder / "leases").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write into {folder}: {error.strerror}") from None
     size, threads = threads_each(search.settings, search.trials)
-    trials = Trials(search, folder, common, threads)
-    print(f"{search.trials} trials: {folder}", flush=True)
-    complete = make_pool(trials, search.settings, size, threads, folder, config_dirs).carry_out()
+    with prepared(folder):
+        trials = Trials(search, folder, common, threads)
+        print(f"{search.trials} trials: {folder}", flush=True)
+        complete = make_pool(
+            trials, search.settings, size, threads, folder, config_dirs
+        ).carry_out()
     return _close(write(search, folder, trials), folder, complete)
 
 

@@ -19,6 +19,10 @@ from seqmodels.errors import UserError
 
 RANGES = ("log", "uniform", "int", "log_int")
 RANGE = re.compile(r"(log|uniform|int|log_int)\(([^()]*)\)")
+CALLED = re.compile(r"\s*(\w+)\s*\(")
+# Hydra's own, of which choice, range and sort give values. Its interval has no values, and its
+# int makes a whole number, which needs nothing to be made one.
+HYDRAS = ("choice", "range", "sort", "shuffle", "glob", "float", "str", "bool", "json_str")
 SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("median", "halving", "none")
 
@@ -201,7 +205,8 @@ def read_space(texts: Iterable[str]) -> dict[str, Dimension | list[str]]:
     found: dict[str, Dimension | list[str]] = {}
     for text in texts:
         key, _, value = text.partition("=")
-        if RANGE.fullmatch(value.strip()):
+        called = CALLED.match(value)
+        if called and called[1] not in HYDRAS:
             found[key] = _dimension(key, value, None)
             continue
         key, values = axis_of(text)

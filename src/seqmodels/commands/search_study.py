@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,28 @@ def open_storage(storage: str | None, folder: Path) -> Any:
     except Exception as error:  # SQLAlchemy's, by the kind of database
         first = str(error).strip().splitlines()[0]
         raise UserError(f"search.storage={storage} cannot be opened: {first}") from None
+
+
+def mend_journal(path: Path) -> None:
+    """Takes away a last line that was never written to its end, as of a full disk.
+
+    What it said of a trial is found again in the trial's own record.
+    """
+    optuna_module()
+    from optuna.storages.journal import JournalFileSymlinkLock
+
+    if not path.exists():
+        return
+    lock = JournalFileSymlinkLock(str(path))  # Optuna's own, so that nobody is writing
+    lock.acquire()
+    try:
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            print(f"{path}: its last entry was cut, and is left out", flush=True)
+            os.truncate(path, whole)
+    finally:
+        lock.release()
 
 
 def make_pruner(settings: SearchSettings) -> Any:
@@ -105,14 +128,23 @@ class Trials:
         self.optuna = optuna_module()
         self.states = self.optuna.trial.TrialState
         settings = search.settings
-        self.storage = open_storage(settings.storage, folder)
+        (folder / "leases").mkdir(exist_ok=True)
+        if settings.storage is None:
+            mend_journal(self.folder / JOURNAL)
         with self._locked():
-            self.study = self.optuna.create_study(
-                storage=self.storage,
-                study_name=NAME,
-                direction="minimize" if settings.mode == "min" else "maximize",
-                load_if_exists=True,
-            )
+            try:
+                self.storage = open_storage(settings.storage, folder)
+                self.study = self.optuna.create_study(
+                    storage=self.storage,
+                    study_name=NAME,
+                    direction="minimize" if settings.mode == "min" else "maximize",
+                    load_if_exists=True,
+                )
+            except (ValueError, KeyError) as error:  # of JSON, or of what an entry should have
+                raise UserError(
+                    f"{self.folder / JOURNAL} cannot be read ({error}): it was cut or changed. "
+                    "Search into another search.dir"
+                ) from None
             self._same(facts)
         self.mine: set[int] = set()
         self.done = False
@@ -124,8 +156,8 @@ class Trials:
                 self.study.set_user_attr(name, value)
             elif before[name] != value:
                 raise UserError(
-                    f"{self.folder} holds a study with another {name}: {before[name]} there, "
-                    f"{value} now. Search with the same one, or into another search.dir"
+                    f"{self.folder} holds a study with another {name}: {before[name]:.60} there, "
+                    f"{value:.60} now. Search with the same one, or into another search.dir"
                 )
 
     @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from seqmodels.commands.sweep_identity import code_digest, data_digest, identity
 from seqmodels.commands.sweep_lease import Lease
 from seqmodels.commands.sweep_plan import Job, Sweep, plan
-from seqmodels.commands.sweep_pool import make_pool, threads_each
+from seqmodels.commands.sweep_pool import make_pool, prepared, threads_each
 from seqmodels.commands.sweep_table import print_table, write_tables
 from seqmodels.commands.sweep_tune import tune, tunings
 from seqmodels.commands.sweep_worker import Order, Outcome
@@ -34,17 +34,15 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = (), show: bool = 
     digests: dict[str, str] = {}
     sweep = replace(sweep, jobs=_identified(sweep.jobs, digests))
     folder = sweep.directory
-    try:
-        (folder / "leases").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write into {folder}: {error.strerror}") from None
-    if tuned:
-        found = tune(sweep, tuned, config_dirs)
-        if found is None:
-            return INTERRUPTED
-        sweep = replace(sweep, jobs=_identified(found, digests))
-    print(f"{len(sweep.jobs)} runs: {folder}", flush=True)
-    return _close(sweep, folder, _carry_out(sweep, folder, config_dirs))
+    with prepared(folder):
+        if tuned:
+            found = tune(sweep, tuned, config_dirs)
+            if found is None:
+                return INTERRUPTED
+            sweep = replace(sweep, jobs=_identified(found, digests))
+        print(f"{len(sweep.jobs)} runs: {folder}", flush=True)
+        outcomes = _carry_out(sweep, folder, config_dirs)
+    return _close(sweep, folder, outcomes)
 
 
 def _identified(jobs: Sequence[Job], digests: dict[str, str]) -> list[Job]:
@@ -69,6 +67,7 @@ class _Jobs:
     def __init__(self, sweep: Sweep, folder: Path, threads: int) -> None:
         self.sweep = sweep
         settings = sweep.settings
+        (folder / "leases").mkdir(exist_ok=True)
         self.queue = [
             Order(
                 number=number,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 
 from seqmodels.commands.sweep_settings import LaunchSettings
 from seqmodels.commands.sweep_worker import Order, Outcome, settled_outcome, work
+from seqmodels.errors import UserError
 
 
 class Source(Protocol):
@@ -247,6 +249,26 @@ class LocalPool(Pool):
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
+
+
+@contextmanager
+def prepared(folder: Path) -> Iterator[None]:
+    """The folder exists; it is gone again where a mistake ends it all before any run.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror}") from None
+    try:
+        yield
+    except UserError:
+        if new and not any(folder.rglob("run.json")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def make_pool(

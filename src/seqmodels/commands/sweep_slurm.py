@@ -85,7 +85,7 @@ class SlurmPool(Pool):
                 **slurm,
             )
         except (NameError, ValueError, TypeError) as error:
-            raise UserError(f"options of Slurm: {error}") from None
+            raise UserError(f"options of Slurm: {str(error).splitlines()[0]}") from None
 
     def send(self, order: Order) -> None:
         job = self.executor.submit(in_job, order, self.config_dirs, sys.path, self.settings.cpus)

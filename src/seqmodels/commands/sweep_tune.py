@@ -15,7 +15,7 @@ from seqmodels.commands.search_space import Dimension, Search, SearchSettings, c
 from seqmodels.commands.search_study import Trials
 from seqmodels.commands.sweep_identity import data_digest
 from seqmodels.commands.sweep_plan import Composer, Group, Job, Sweep, folder_name, last, parts_of
-from seqmodels.commands.sweep_pool import make_pool, threads_each
+from seqmodels.commands.sweep_pool import make_pool, prepared, threads_each
 from seqmodels.commands.sweep_settings import LaunchSettings
 from seqmodels.commands.sweep_table import brief
 from seqmodels.commands.sweep_worker import Order, Outcome
@@ -102,24 +102,11 @@ def tune(sweep: Sweep, tuned: Sequence[Tuning], config_dirs: Sequence[Path]) -> 
     home = folder.with_name(f"{folder.name}.tuning")
     total = sum(tuning.search.trials for tuning in tuned)
     size, threads = threads_each(sweep.settings, total)
-    digests: dict[str, str] = {}
-    parts = {}
-    for tuning in tuned:
-        data = json.dumps(tuning.search.plain["data"], sort_keys=True, default=str)
-        if data not in digests:
-            digests[data] = data_digest(tuning.search.plain)
-        common = facts(tuning.search, digests[data])
-        # Another space, other data or code: another study, beside this one.
-        mark = hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()[:10]
-        own = (home / f"{folder_name(tuning.label)}-{mark}").resolve()
-        try:
-            (own / "leases").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write into {own}: {error.strerror}") from None
-        parts[own] = (tuning, Trials(tuning.search, own, common, threads))
-    print(f"tuning: {total} runs, {tuned[0].search.trials} for each choice: {home}", flush=True)
-    source = _Together({own: (tuning.label, trials) for own, (tuning, trials) in parts.items()})
-    complete = make_pool(source, sweep.settings, size, threads, home, config_dirs).carry_out()
+    with prepared(home):
+        parts = _parts(tuned, home, threads)
+        print(f"tuning: {total} runs, {tuned[0].search.trials} for each choice: {home}", flush=True)
+        source = _Together({own: (tuning.label, trials) for own, (tuning, trials) in parts.items()})
+        complete = make_pool(source, sweep.settings, size, threads, home, config_dirs).carry_out()
     contents = {
         tuning.group: write(tuning.search, own, trials) for own, (tuning, trials) in parts.items()
     }
@@ -130,6 +117,22 @@ def tune(sweep: Sweep, tuned: Sequence[Tuning], config_dirs: Sequence[Path]) -> 
         print(f"{tuning.label}: {_result(tuning, contents[tuning.group])}", flush=True)
     composer = Composer(config_dirs)
     return [_with(job, contents[job.group], composer) for job in sweep.jobs]
+
+
+def _parts(tuned: Sequence[Tuning], home: Path, threads: int) -> dict[Path, tuple[Tuning, Trials]]:
+    """Folder, plan and study of each choice. Another space, other data or code: another study."""
+    digests: dict[str, str] = {}
+    parts = {}
+    for tuning in tuned:
+        data = json.dumps(tuning.search.plain["data"], sort_keys=True, default=str)
+        if data not in digests:
+            digests[data] = data_digest(tuning.search.plain)
+        common = facts(tuning.search, digests[data])
+        mark = hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()[:10]
+        own = (home / f"{folder_name(tuning.label)}-{mark}").resolve()
+        own.mkdir(exist_ok=True)
+        parts[own] = (tuning, Trials(tuning.search, own, common, threads))
+    return parts
 
 
 def _result(tuning: Tuning, content: dict[str, Any]) -> str:

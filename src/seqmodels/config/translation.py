@@ -53,6 +53,8 @@ def syntax_problem(text: str, error: HydraException) -> str:
     reason = next((s for s in lines if not s.startswith(("Error parsing", "See http"))), "")
     reason = reason.replace("LexerNoViableAltException: ", "unexpected character in ")
     hint = "quote values with special characters: \"key='value'\""
+    if "Unknown function 'log" in reason or "Unknown function 'uniform" in reason:
+        hint = "ranges such as log(a,b) are for seqmodels search"
     return f"{text!r} cannot be read: {reason or 'it is not key=value'} ({hint})"
 
 
