@@ -1,7 +1,8 @@
 """A sweep against the same runs one by one: time of both, and what a job costs beside its training.
 
-    python benchmarks/sweep.py                      # 24 runs, in three parts of 8
-    python benchmarks/sweep.py --runs 6 --parts 1
+    python benchmarks/sweep.py                      # 24 runs
+    python benchmarks/sweep.py --parts 3            # three sweeps of 8, each beside its own runs
+    python benchmarks/sweep.py --runs 6
 
 Each part is a sweep of its own, then the same runs each as a `seqmodels train` in a process of its
 own, so that a machine whose load changes changes both. The sweep's start (its processes import
@@ -28,7 +29,7 @@ CELLS = ("rnn", "leaky", "lstm", "gru")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=24)
-    parser.add_argument("--parts", type=int, default=3)
+    parser.add_argument("--parts", type=int, default=1)
     parser.add_argument("--steps", type=int, default=100, help="training steps of each run")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()

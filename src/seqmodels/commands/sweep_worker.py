@@ -64,10 +64,12 @@ def work(
         while True:
             order = pipe.recv()
             if order is None:
-                return
+                break
             pipe.send(carry_out(order, config_dirs))
     except (EOFError, KeyboardInterrupt, BrokenPipeError):
-        return
+        pass
+    # All that a run has is closed with it; torch takes seconds to take itself apart.
+    os._exit(0)
 
 
 def carry_out(order: Order, config_dirs: Sequence[Path]) -> Outcome:
