@@ -16,6 +16,7 @@ from seqmodels.analysis.statistics import student
 from seqmodels.commands.sweep_identity import code_digest, identity
 from seqmodels.commands.sweep_lease import Lease
 from seqmodels.commands.sweep_plan import plan
+from seqmodels.commands.sweep_pool import newest
 from seqmodels.commands.sweep_table import write_tables
 from seqmodels.config import compose, to_plain
 from seqmodels.errors import UserError
@@ -197,3 +198,11 @@ def test_values_that_bring_overrides_and_the_seed_among_them() -> None:
     assert [job.plain["data"]["seed"] for job in sweep.jobs] == [1, 2, 1, 2]
     for job in sweep.jobs:
         assert job.plain == to_plain(compose("train", job.overrides))
+
+
+def test_the_newest_of_a_run_is_seen_while_it_writes(tmp_path: Path) -> None:
+    assert newest(tmp_path) == {}
+    rows = [{"step": step, "train/loss": 1.0 / step} for step in range(1, 200)]
+    lines = [json.dumps(row) for row in [*rows, {"step": 200, "val/loss": None}]]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 2', encoding="utf-8")
+    assert newest(tmp_path) == {"step": 200, "train/loss": 1.0 / 199, "val/loss": None}

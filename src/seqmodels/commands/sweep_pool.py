@@ -160,16 +160,16 @@ class Pool:
             yield
 
     def _progress(self) -> Any:
+        from rich.console import Group
         from rich.table import Table
 
         table = Table.grid(padding=(0, 2))
-        table.add_row(self.source.headline(), "", "", "")
         for order in self.running:
-            row = last_row(order.run_dir)
+            row = newest(order.run_dir)
             loss = row.get("train/loss")
             shown = "" if loss is None else f"loss {loss:.4f}"
-            table.add_row("", self.source.label(order), f"step {row.get('step', 0)}", shown)
-        return table
+            table.add_row(f"  {self.source.label(order)}", f"step {row.get('step', 0)}", shown)
+        return Group(self.source.headline(), table)
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -287,13 +287,16 @@ def make_pool(
     return SlurmPool(source, settings, size, folder / "slurm", config_dirs)
 
 
-def last_row(run_dir: Path) -> dict[str, Any]:
-    """The newest row of a run's metrics; empty where there is none yet."""
+def newest(run_dir: Path) -> dict[str, Any]:
+    """The newest of each of a run's metrics; empty where there is none yet."""
+    found: dict[str, Any] = {}
     try:
         with (run_dir / "metrics.jsonl").open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
             lines = file.read().decode(errors="replace").splitlines()
-        row: dict[str, Any] = json.loads(lines[-1])
-        return row
-    except (OSError, ValueError, IndexError):
-        return {}
+    except OSError:
+        return found
+    for line in lines:
+        with suppress(ValueError, TypeError):  # cut at the beginning, or being written
+            found.update(json.loads(line))
+    return found
