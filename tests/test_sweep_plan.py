@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from seqmodels.analysis.statistics import student
+from seqmodels.commands.search_space import plan as plan_search
 from seqmodels.commands.sweep_identity import code_digest, identity
 from seqmodels.commands.sweep_lease import Lease
 from seqmodels.commands.sweep_plan import plan
@@ -206,3 +207,33 @@ def test_the_newest_of_a_run_is_seen_while_it_writes(tmp_path: Path) -> None:
     lines = [json.dumps(row) for row in [*rows, {"step": 200, "val/loss": None}]]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 2', encoding="utf-8")
     assert newest(tmp_path) == {"step": 200, "train/loss": 1.0 / 199, "val/loss": None}
+
+
+@pytest.mark.parametrize(
+    ("group", "text", "said"),
+    [
+        ("sweep", "axes: {seed: 3}", "must be a list"),
+        ("sweep", "axes: {seed: []}", "must be a list"),
+        ("sweep", "axes: [seed]", "expected a mapping `axes`"),
+        ("sweep", "axis: {seed: [1, 2]}", "expected a mapping `axes`"),
+        ("sweep", "", "expected a mapping `axes`"),
+        ("sweep", "axes: {seed: [1, 2]}\noverrides: model/cell=gru", "must be a list"),
+        ("sweep", "axes: {seed: [1, 2]}\nsettings: [jobs]", "must be a mapping"),
+        ("sweep", "axes: {seed: [1, 2]}\nsettings: {job: 3}", "did you mean 'sweep.jobs'"),
+        ("sweep", "axes: {seed: [1, 2]}\nsettings: {slurm: lab}", "slurm"),
+        ("sweep", "axes: {seed: [1, [2]]}", "seed"),
+        ("sweep", "axes: {seed: [1, 2]", "not YAML"),
+        ("search", "space: {optimizer.lr: 0.1}", "log(low,high)"),
+        ("search", "space: {optimizer.lr: [0.1]}", "at least two"),
+        ("search", "space: {optimizer.lr: {low: 1}}", "log(low,high)"),
+        ("search", "space: {}", "needs a setting"),
+        ("search", "space:\n  optimizer.lr: log(1e-3, 1)\nsettings: {trials: a}", "trials"),
+    ],
+)
+def test_mistakes_in_a_file_are_said(tmp_path: Path, group: str, text: str, said: str) -> None:
+    (tmp_path / group).mkdir()
+    (tmp_path / group / "mine.yaml").write_text(text, encoding="utf-8")
+    make = plan if group == "sweep" else plan_search
+    with pytest.raises(UserError) as caught:
+        make([f"{group}=mine"], [tmp_path])
+    assert said in str(caught.value)

@@ -174,6 +174,10 @@ def named_file(
             f"{path}: expected a mapping `{part}`, and besides at most `overrides` (a list) and "
             f"`settings`; got {', '.join(map(str, parts)) or 'nothing'}"
         )
+    for name, kind in (("overrides", list), ("settings", dict)):
+        if not isinstance(parts.get(name) or kind(), kind):
+            words = "a list" if kind is list else "a mapping"
+            raise UserError(f"{path}: `{name}` must be {words}, got {parts[name]!r}")
     found = {str(key): value for key, value in parts[part].items()}
     return found, [str(o) for o in parts.get("overrides") or []], parts.get("settings") or {}
 
