@@ -13,7 +13,7 @@ import pytest
 
 import tiny
 from seqmodels.cli import main
-from seqmodels.commands.search_space import plan
+from seqmodels.commands.search_space import Dimension, plan, read_space
 from seqmodels.commands.sweep_worker import Outcome
 from seqmodels.errors import UserError
 from seqmodels.locations import config_dir
@@ -70,6 +70,26 @@ def test_mistakes_are_said_before_anything_starts(words: list[str], said: str) -
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("log(1e-4,1)", [1e-4, 1e-2, 0.999]),
+        ("uniform(2,4)", [2.0, 3.0, 4.0]),
+        ("int(1,4)", [1, 3, 4]),
+        ("log_int(1,7)", [1, 2, 7]),
+        ("a,b,c", ["a", "b", "c"]),
+    ],
+)
+def test_the_first_values_span_the_range(text: str, expected: list[Any]) -> None:
+    dimension = read_space([f"optimizer.lr={text}"])["optimizer.lr"]
+    assert isinstance(dimension, Dimension)
+    found = [dimension.at(share) for share in (0.0, 0.5, 1 - 1e-9)]
+    if isinstance(expected[0], float):
+        assert found == pytest.approx(expected, rel=2e-3)
+    else:
+        assert found == expected
+
+
 def trials(folder: Path, *words: str, facts: dict[str, Any] | None = None) -> Any:
     from seqmodels.commands.search_study import Trials
 
@@ -124,6 +144,8 @@ def test_the_seed_makes_the_trials(tmp_path: Path) -> None:
         return [source.study.get_trials()[order.number].user_attrs["values"] for order in orders]
 
     assert first("a") == first("b") != first("c", "search.seed=1")
+    random = "search.sampler=random"
+    assert first("r", random) == first("s", random) != first("t", random, "search.seed=1")
     assert first("sql", f"search.storage=sqlite:///{tmp_path}/study.db") == first("d")
 
 

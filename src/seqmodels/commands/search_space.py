@@ -35,7 +35,8 @@ class SearchSettings(LaunchSettings):
         trials: of the study in all, failed and pruned ones among them.
         seed: of the sampler.
         sampler: "tpe", "random", or "grid": every combination, the last setting's values first.
-        startup: random trials before the sampler and the pruner begin to compare.
+        startup: trials before the sampler and the pruner begin to compare; of "tpe", the first of
+            a Sobol sequence.
         pruner: "median", "halving" or "none".
         warmup: steps of a run before which it is not pruned.
         storage: where the study is kept; None: a journal in the search's folder; else a URL of a
@@ -86,6 +87,15 @@ class Dimension:
             low, high, own = math.log(low), math.log(high), math.log(own)
         place = (own - low) / (high - low)
         return "lower" if place < 0.05 else "upper" if place > 0.95 else None
+
+    def at(self, share: float) -> Any:
+        """The value so far along the range or the choices, share in [0, 1)."""
+        if self.kind == "choice":
+            return self.values[int(share * len(self.values))]
+        low, high = self.values
+        top = high + 1 if self.kind in ("int", "log_int") else high
+        own = low * (top / low) ** share if "log" in self.kind else low + share * (top - low)
+        return min(high, type(low)(own))
 
     def suggest(self, trial: Any) -> str:
         """The value that a trial of Optuna is to try, as a text."""

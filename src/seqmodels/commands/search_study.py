@@ -184,8 +184,9 @@ class Trials:
                         return order
                     waits = True
             if len(trials) < self.search.trials:
-                if self.search.settings.sampler == "grid":
-                    self.study.enqueue_trial(self.search.grid[len(trials)])
+                chosen = self._chosen(len(trials))
+                if chosen is not None:
+                    self.study.enqueue_trial(chosen)
                 self.study.sampler = self._sampler(len(trials))
                 asked = self.study.ask()
                 values = {d.key: d.suggest(asked) for d in self.search.space}
@@ -194,6 +195,20 @@ class Trials:
                 return self._order(self.study.get_trials(deepcopy=False)[asked.number])
         self.done = not waits
         return None
+
+    def _chosen(self, number: int) -> dict[str, Any] | None:
+        """The values of a trial that no sampler is asked for: of a grid, or the first ones."""
+        settings, space = self.search.settings, self.search.space
+        if settings.sampler == "grid":
+            return self.search.grid[number]
+        if settings.sampler == "random" or number >= settings.startup:
+            return None
+        from torch.quasirandom import SobolEngine
+
+        # Spread evenly: of few at random, most may lie together.
+        engine = SobolEngine(len(space), scramble=True, seed=settings.seed)  # type: ignore[no-untyped-call]
+        points = engine.draw(settings.startup)
+        return {d.key: d.at(float(u)) for d, u in zip(space, points[number], strict=True)}
 
     def _sampler(self, number: int) -> Any:
         """One for each trial, so that its first draws depend on the seed and its number alone."""
