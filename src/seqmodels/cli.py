@@ -40,7 +40,7 @@ COMMANDS = {
             "seqmodels train run_dir=DIR resume=true      # continue an interrupted run",
             "seqmodels train model/cell=custom model.cell._target_=my_file.MyCell",
             "seqmodels train -m model/cell=rnn,lstm,gru seed=1,2,3      # a sweep, on all cores",
-            "seqmodels train -m sweep=cells sweep.dir=DIR",
+            "seqmodels train -m sweep=cells sweep.tune='optimizer.lr=log(1e-4,1e-1)'",
         ),
         "Settings that most runs want: seed, run_dir, resume, num_threads, trainer.max_steps, "
         "trainer.max_epochs, trainer.max_time (DD:HH:MM:SS), trainer.val_check_interval, "

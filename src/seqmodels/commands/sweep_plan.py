@@ -132,6 +132,11 @@ def plan(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Sweep:
     settings: SweepSettings = read_settings(SweepSettings, "sweep", [*preset, *own])
     if settings.tune_trials < 1:
         raise UserError(f"sweep.tune_trials must be positive, got {settings.tune_trials}")
+    if settings.tune is None and any(text.startswith("sweep.tune_") for text in own):
+        raise UserError(
+            "sweep.tune_trials and sweep.tune_seed are of sweep.tune, such as "
+            "sweep.tune='optimizer.lr=log(1e-4,1e-1)'"
+        )
     for text in rest:
         key, values = axis_of(text)
         if values is None:

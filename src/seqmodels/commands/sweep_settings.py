@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seqmodels.errors import UserError, closest, did_you_mean
 from seqmodels.runs import higher_is_better
 
+OF_SLURM = ("partition", "minutes", "cpus", "gpus", "memory_gb", "slurm")
 LAUNCHERS = ("local", "slurm", "slurm_local")
 
 
@@ -57,11 +58,13 @@ def read_settings(kind: type[Any], prefix: str, texts: Sequence[str]) -> Any:
         UserError: names what there is not, or has the wrong type, or is out of its range.
     """
     known = [f.name for f in fields(kind)]
+    given = []
     for text in texts:
         key = text.removeprefix(f"{prefix}.").partition("=")[0]
         if key not in known and not key.startswith("slurm."):
             near = did_you_mean([f"{prefix}.{n}" for n in closest(key, known)])
             raise UserError(f"{text}: there is no setting {prefix}.{key}{near}")
+        given.append(key.partition(".")[0])
     try:
         made = OmegaConf.merge(
             OmegaConf.structured(kind),
@@ -87,5 +90,11 @@ def read_settings(kind: type[Any], prefix: str, texts: Sequence[str]) -> Any:
     if settings.launcher not in LAUNCHERS:
         raise UserError(
             f"{prefix}.launcher must be one of {', '.join(LAUNCHERS)}, got {settings.launcher!r}"
+        )
+    unheard = [name for name in given if name in OF_SLURM]
+    if settings.launcher == "local" and unheard:
+        raise UserError(
+            f"{prefix}.{unheard[0]} says what a Slurm job may have, and these runs are none: "
+            f"{prefix}.launcher=slurm makes them so"
         )
     return settings
