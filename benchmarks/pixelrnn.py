@@ -52,7 +52,7 @@ def sampling(images: int, pixels: int) -> None:
     for name, kind in KINDS.items():
         torch.manual_seed(0)
         layers = partial(PixelStack, layer=kind, num_layers=LAYERS)
-        model = PixelRNN(1, SIZE, SIZE, 2, layers=layers, head="bernoulli").eval()
+        model = PixelRNN(1, SIZE, SIZE, 2, layers=layers, likelihood="bernoulli").eval()
         some = torch.randint(2, (images, 1, SIZE, SIZE))
         with torch.no_grad():
             model(some)  # whatever is built is built now

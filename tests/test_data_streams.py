@@ -145,7 +145,7 @@ def test_the_position_moves_before_a_batch_is_handed_out() -> None:
     loader = StreamLoader(numbered(13), 2, 2)
     seen = [loader.state_dict()["position"] for _ in loader]
     assert seen == [1, 2, 3]
-    assert loader.state_dict() == {"position": 0}
+    assert loader.state_dict() == {"position": 0, "epoch": 1}
 
 
 def test_an_abandoned_iteration_is_continued() -> None:

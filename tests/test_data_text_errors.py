@@ -30,7 +30,7 @@ def ready(path: Path | str, **settings: Any) -> TextData:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"level": "byte"}, "data.level: expected 'char' or 'word', got 'byte'"),
+        ({"level": "byte"}, "data.level: expected one of 'char', 'word', 'subword'; got 'byte'"),
         (
             {"split": (0.9, 0.2, 0.1)},
             r"data.split: expected three fractions .* got \[0.9, 0.2, 0.1\]",

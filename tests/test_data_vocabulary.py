@@ -157,7 +157,7 @@ def test_prompts_are_turned_to_lower_case_as_the_text_was() -> None:
         (["a"], "char", "must hold <unk>"),
         (["ab", UNK], "char", "'ab' of a vocabulary is not a character"),
         ([3, UNK], "word", "3 of a vocabulary is not text"),
-        (["a", UNK], "byte", "'char' or 'word', got 'byte'"),
+        (["a", UNK], "byte", "'char', 'word', 'subword', got 'byte'"),
     ],
 )
 def test_impossible_vocabularies(symbols: list[str], level: Level, message: str) -> None:

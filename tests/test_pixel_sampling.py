@@ -17,7 +17,7 @@ COLOUR: dict[str, Any] = {"num_classes": 3, "conditional": True}
 @each_kind
 @pytest.mark.parametrize(
     ("shape", "levels", "more"),
-    [((1, 5, 6), 4, {}), ((3, 4, 3), 3, COLOUR), ((1, 3, 4), 2, {"head": "bernoulli"})],
+    [((1, 5, 6), 4, {}), ((3, 4, 3), 3, COLOUR), ((1, 3, 4), 2, {"likelihood": "bernoulli"})],
     ids=["grey", "colour", "bernoulli"],
 )
 def test_incremental_samples_are_the_naive_ones(

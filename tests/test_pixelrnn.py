@@ -67,7 +67,7 @@ def test_the_likelihoods_of_all_images_sum_to_one(
 
 @pytest.mark.parametrize("label", [0, 2])
 def test_they_do_given_a_class_and_with_a_bernoulli_head(label: int) -> None:
-    settings = {"num_classes": 3, "conditional": True, "head": "bernoulli"}
+    settings = {"num_classes": 3, "conditional": True, "likelihood": "bernoulli"}
     model = pixel_model("gated_pixelcnn", (1, 2, 3), 2, **settings)
     images = all_images((1, 2, 3), 2)
     with torch.no_grad():
@@ -227,7 +227,7 @@ def test_features_are_shared_out_evenly_among_channels() -> None:
     ("make", "message"),
     [
         (lambda: pixel_model("row_lstm", (1, 2, 2), 1), "levels must lie in 2 … 256, got 1"),
-        (lambda: pixel_model("row_lstm", (1, 2, 2), 3, head="bernoulli"), "these have 3"),
+        (lambda: pixel_model("row_lstm", (1, 2, 2), 3, likelihood="bernoulli"), "these have 3"),
         (lambda: pixel_model("row_lstm", (1, 2, 2), conditional=True), "these have none"),
         (lambda: pixel_model("row_lstm", (1, 2, 2), kernel_size=4), "kernel_size must be an odd"),
         (lambda: RowLSTM(4, 1, kernel_size=2), "RowLSTM: kernel_size must be an odd number"),

@@ -161,7 +161,7 @@ class _Pixels:
         hidden = functional.relu(functional.linear(functional.relu(y), *self.hidden))
         scores = functional.linear(hidden, *self.scores)
         scores = scores.view(*levels.shape, -1)  # (B, C, L), or 1 in the place of L
-        return functional.pad(scores, (1, 0)) if self.model.head == "bernoulli" else scores
+        return functional.pad(scores, (1, 0)) if self.model.likelihood == "bernoulli" else scores
 
     def done(self, column: int, levels: Tensor) -> None:
         """All channels of the pixel are known: later pixels read them."""

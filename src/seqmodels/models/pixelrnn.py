@@ -14,7 +14,7 @@ from seqmodels.layers.pixel import MaskedConv, PixelStack, PointMap, channel_gro
 from seqmodels.layers.pixel.base import Maps
 from seqmodels.layers.pixel.masked import odd_kernel
 
-Head = Literal["categorical", "bernoulli"]
+Likelihood = Literal["categorical", "bernoulli"]
 MOST_LEVELS = 256
 NOT_OVER_IMAGES = (
     "model=pixelrnn takes layers over images: model/layers=row_lstm, diagonal_bilstm, pixelcnn or "
@@ -40,7 +40,7 @@ class PixelRNN(nn.Module):
         num_classes: of the images, 0 without (supplied by the data).
         layers: called with (groups) and gives the `PixelStack`.
         kernel_size: of the first convolution, odd.
-        head: "categorical": L scores a channel; "bernoulli": one, for images of two levels.
+        likelihood: "categorical": L scores a channel; "bernoulli": one, for images of two levels.
         independent_channels: the channels of a pixel do not see each other, p = Π_c p(x_{i,c} |
             pixels before i).
         conditional: the class is given, p(x | class): a vector for each class is added to x_0 and
@@ -73,20 +73,20 @@ class PixelRNN(nn.Module):
         *,
         layers: Callable[[int], PixelStack],
         kernel_size: int = 7,
-        head: Head = "categorical",
+        likelihood: Likelihood = "categorical",
         independent_channels: bool = False,
         conditional: bool = False,
     ) -> None:
         super().__init__()
         if not 2 <= levels <= MOST_LEVELS:
             raise ValueError(f"levels must lie in 2 … {MOST_LEVELS}, got {levels}")
-        if head == "bernoulli" and levels != 2:
-            raise ValueError(f"head=bernoulli is for images of 2 levels, and these have {levels}")
+        if likelihood == "bernoulli" and levels != 2:
+            raise ValueError(f"likelihood=bernoulli is for images of 2 levels, and these have {levels}")
         if conditional and num_classes < 1:
             raise ValueError("conditional=true needs images with classes, and these have none")
         odd_kernel("PixelRNN: kernel_size", kernel_size, least=3)
         self.shape = (channels, height, width)
-        self.levels, self.head = levels, head
+        self.levels, self.likelihood = levels, likelihood
         self.num_classes = num_classes if conditional else 0
         groups = 1 if independent_channels else channels
         try:
@@ -112,7 +112,7 @@ class PixelRNN(nn.Module):
             if self.stack.vertical:
                 self.classes_rows = nn.Embedding(num_classes, self.stack.hidden_size)
         self.hidden = PointMap(wide, wide)
-        scores = 1 if head == "bernoulli" else levels
+        scores = 1 if likelihood == "bernoulli" else levels
         self.scores = PointMap(wide, values.repeat_interleave(scores))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -142,7 +142,7 @@ class PixelRNN(nn.Module):
         hidden = functional.relu(self.hidden(functional.relu(y)))
         scores: Tensor = self.scores(hidden).unflatten(-1, (self.shape[0], -1))
         # Level 0 has the score 0: the sigmoid of the other's.
-        return functional.pad(scores, (1, 0)) if self.head == "bernoulli" else scores
+        return functional.pad(scores, (1, 0)) if self.likelihood == "bernoulli" else scores
 
     def log_likelihood(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """(B,): ln p of every image, in nats."""
