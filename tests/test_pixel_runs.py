@@ -125,7 +125,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     [
         (["model/layers=plain"], "takes layers over images"),
         (["data.levels=10"], "16 levels, which cannot be taken together to 10"),
-        (["model.likelihood=bernoulli"], "likelihood=bernoulli is for images of 2 levels"),
+        (["model.likelihood=bernoulli"], "likelihood=bernoulli takes images of 2 levels"),
         (["model=sequence"], "images (data=pixels) with model=pixelrnn"),
         (["model.layers.hidden_size=1", "data.built_in=photographs"], "cannot be divided among 3"),
     ],

@@ -227,7 +227,7 @@ def test_features_are_shared_out_evenly_among_channels() -> None:
     ("make", "message"),
     [
         (lambda: pixel_model("row_lstm", (1, 2, 2), 1), "levels must lie in 2 … 256, got 1"),
-        (lambda: pixel_model("row_lstm", (1, 2, 2), 3, likelihood="bernoulli"), "these have 3"),
+        (lambda: pixel_model("row_lstm", (1, 2, 2), 3, likelihood="bernoulli"), "not of 3"),
         (lambda: pixel_model("row_lstm", (1, 2, 2), conditional=True), "these have none"),
         (lambda: pixel_model("row_lstm", (1, 2, 2), kernel_size=4), "kernel_size must be an odd"),
         (lambda: RowLSTM(4, 1, kernel_size=2), "RowLSTM: kernel_size must be an odd number"),

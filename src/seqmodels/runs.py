@@ -53,6 +53,12 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         raise
 
 
+def clear_leftovers(run_dir: Path) -> None:
+    """Removes what a killed run was writing: files beside the places they were meant for."""
+    for path in [*run_dir.glob(".*.tmp"), *(run_dir / "checkpoints").glob(".*.tmp")]:
+        path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """As `write_atomically`; numbers that JSON does not know (NaN, infinities) become null."""
     write_atomically(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
@@ -149,15 +155,23 @@ def refuse_occupied(path: Path, *, resume: bool) -> None:
     if not path.exists():
         return
     record = read_record(path)
+    if resume and (record is not None or _only_begun(path)):
+        return
     if record is not None:
-        if resume:
-            return
         raise UserError(
             f"{path} already holds a run (status: {record.get('status')}); choose another run_dir, "
             "or continue it with resume=true"
         )
     if any(path.iterdir()):
         raise UserError(f"{path} is not empty and holds no run; choose another run_dir")
+
+
+def _only_begun(path: Path) -> bool:
+    """Whether a run was killed in this directory before it had its record."""
+    own = ("config.yaml", "vocabulary.json")
+    names = [entry.name for entry in path.iterdir()]
+    return all(n in own or n.startswith((".probe.", *(f".{o}." for o in (*own, "run.json"))))
+               for n in names)  # fmt: skip
 
 
 def _create_numbered(parent: Path, name: str) -> Path:
@@ -215,16 +229,24 @@ class Record:
         self.update(status=status, reason=reason, ended=now())
 
 
-def truncate_metrics(path: Path, last_step: int) -> None:
-    """Drops the rows of metrics.jsonl beyond `last_step`, which a resumed run writes again."""
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines, without one that was being written when a run was killed;
+    none where there is no file."""
+    rows = []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def truncate_metrics(path: Path, last_step: int, rows: int | None = None) -> None:
+    """Drops what a resumed run writes again: the rows beyond the first `rows`, or where that is not
+    known those beyond `last_step`."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # the line that was being written when the run was killed
-        if row["step"] <= last_step:
-            kept.append(line)
-    write_atomically(path, "".join(line + "\n" for line in kept))
+    kept = read_rows(path)
+    kept = [row for row in kept if row["step"] <= last_step] if rows is None else kept[:rows]
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))

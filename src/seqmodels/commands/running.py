@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import torch
 import torch.utils.deterministic
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loops.fit_loop import _FitLoop
 from omegaconf import DictConfig
 
 from seqmodels.config import instantiate, step_limit
@@ -40,6 +41,27 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in NOT_FOR_US:
         warnings.filterwarnings("ignore", message)
+
+
+class FinishingFitLoop(_FitLoop):
+    """Lightning's loop, which also ends a run that was killed after its last step.
+
+    Lightning's own goes home at once where no step is left: what belongs to the end of a training
+    (the last row, curves) would never be written.
+    """
+
+    @property
+    def skip(self) -> bool:
+        return self.trainer.limit_train_batches == 0
+
+    def on_run_start(self) -> None:
+        super().on_run_start()
+        epochs: Any = self.epoch_progress
+        unfinished = epochs.current.processed < epochs.current.ready
+        if self.done and self.epoch_loop.batch_progress.is_last_batch and unfinished:
+            # The last step was also an epoch's, whose end came after the checkpoint.
+            epochs.increment_processed()
+            epochs.increment_completed()
 
 
 def build_trainer(
@@ -74,7 +96,7 @@ def build_trainer(
     in_batches = isinstance(t.val_check_interval, int)
     # Deterministic operations need no cleared memory; clearing it costs some per cent of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return pl.Trainer(
+    trainer = pl.Trainer(
         max_steps=step_limit(t),
         max_epochs=-1 if t.max_epochs is None else t.max_epochs,
         max_time=t.max_time,
@@ -101,3 +123,12 @@ def build_trainer(
         plugins=[AtomicCheckpointIO()],
         use_distributed_sampler=False,
     )
+    # Lightning answers SIGTERM, and Slurm's signal, by leaving where it stands, without a
+    # checkpoint or with one of its own elsewhere. `stop` has them.
+    trainer.fit_loop.__class__ = FinishingFitLoop
+    trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
+    return trainer
+
+
+def _nothing() -> None:
+    """In the place of what Lightning would do."""

@@ -16,6 +16,7 @@ from seqmodels.config import check, compose, diff, instantiate, step_limit, to_p
 from seqmodels.errors import UserError, short
 from seqmodels.runs import (
     Record,
+    clear_leftovers,
     create_run_dir,
     environment,
     now,
@@ -77,7 +78,10 @@ def _resumed_record(plain: dict[str, Any]) -> dict[str, Any] | None:
     record = read_record(run_dir)
     if record is None:
         return None
-    stored = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    try:
+        stored = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{run_dir}/config.yaml cannot be read: {error}") from None
     changed = [
         line
         for line in diff(stored, plain)
@@ -182,6 +186,7 @@ class _Run:
         self.resume_path: Path | None = None
         resume_step: int | None = None
         if self.resumed is not None:
+            clear_leftovers(self.run_dir)
             newest = load_newest(self.run_dir / "checkpoints", _complain)
             if newest is None:
                 _complain(f"{self.run_dir} holds no checkpoint yet: starting from the beginning")
@@ -191,7 +196,9 @@ class _Run:
                 self._refuse_foreign(content)
                 resume_step = int(content["global_step"])
                 print(f"resuming from step {resume_step} ({self.resume_path})", flush=True)
-                truncate_metrics(self.run_dir / "metrics.jsonl", resume_step)
+                truncate_metrics(
+                    self.run_dir / "metrics.jsonl", resume_step, content.get("metrics_rows")
+                )
         self.record = Record(self.run_dir, self._first_fields())
         self.task = self._build_task()
         self.trainer = self._build_trainer(stop, resume_step)
@@ -242,8 +249,8 @@ class _Run:
             "baselines": self.baselines,
             "steps": 0,
             "epochs": 0,
-            "metrics": before.get("metrics", {}) if self.resume_path else {},
-            "best": before.get("best", {}) if self.resume_path else {},
+            "metrics": {},  # these two are kept by the logger
+            "best": {},
         }
 
     def _build_task(self) -> SequenceTask:

@@ -81,7 +81,7 @@ class PixelRNN(nn.Module):
         if not 2 <= levels <= MOST_LEVELS:
             raise ValueError(f"levels must lie in 2 … {MOST_LEVELS}, got {levels}")
         if likelihood == "bernoulli" and levels != 2:
-            raise ValueError(f"likelihood=bernoulli is for images of 2 levels, and these have {levels}")
+            raise ValueError(f"likelihood=bernoulli takes images of 2 levels, not of {levels}")
         if conditional and num_classes < 1:
             raise ValueError("conditional=true needs images with classes, and these have none")
         odd_kernel("PixelRNN: kernel_size", kernel_size, least=3)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop at the next step boundary, where a checkpoint is exact."""
+"""Ctrl-C, SIGTERM, SIGUSR1 as a wish to stop at the next step boundary, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
 
 class InterruptedRunError(Exception):
     """The run stopped because it was asked to; its checkpoint is written."""
 
 
 class StopRequest:
-    """A context in which SIGINT and SIGTERM set `requested`; a second SIGINT stops at once."""
+    """A context in which SIGINT, SIGTERM, SIGUSR1 set `requested`; a second SIGINT stops at once.
+
+    SIGTERM is what a machine that goes down sends, SIGUSR1 what Slurm is told to send before a
+    job's time is over (`--signal=USR1@120`).
+    """
 
     def __init__(self) -> None:
         self.requested: str | None = None
@@ -23,7 +29,7 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is not threading.main_thread():
             return self  # only the main thread may handle signals
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             self._previous[number] = signal.signal(number, self._handle)
         return self
 

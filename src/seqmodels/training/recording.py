@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from seqmodels.runs import Record, finite, higher_is_better
+from seqmodels.runs import Record, finite, higher_is_better, read_rows
 
 # Of the record: where and with what a run ran.
 RECORDED = ("command", "started", "versions", "git_commit", "platform", "hostname", "cpu_count",
@@ -37,13 +38,24 @@ class RecordLogger(Logger):
     """Appends every logged step to metrics.jsonl; keeps the last and the best values in the record.
 
     A row is {"step": updates so far, "epoch": epochs finished, then metric: value …}. A value that
-    is NaN or infinite is null.
+    is NaN or infinite is null. Rows that are there already are those of the run's first part.
+
+    Attributes:
+        rows: how many there are; a checkpoint holds it, so that a resumed run knows which of them
+            it writes again.
     """
 
     def __init__(self, run_dir: Path, record: Record) -> None:
         super().__init__()
         self.path = run_dir / "metrics.jsonl"
         self.record = record
+        record.fields["metrics"], record.fields["best"] = {}, {}
+        before = read_rows(self.path)
+        self.rows = len(before)
+        for row in before:
+            values = {k: math.nan if v is None else v for k, v in row.items()}
+            values.pop("epoch", None)
+            self._keep(values, int(values.pop("step")))
 
     @property
     def name(self) -> str:
@@ -66,6 +78,10 @@ class RecordLogger(Logger):
         row = {"step": step, "epoch": epoch, **finite(values)}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        self.rows += 1
+        self._keep(values, step)
+
+    def _keep(self, values: Mapping[str, float], step: int) -> None:
         last = self.record.fields.setdefault("metrics", {})
         best = self.record.fields.setdefault("best", {})
         for name, value in values.items():

@@ -73,7 +73,8 @@ class LayerAnalysis(pl.Callback):
         except ValueError as error:
             return self._give_up(error)
         self._piece = to_device(made, pl_module.device)
-        if trainer.global_step == 0:
+        # At step 0, and where a run was killed between a checkpoint and this.
+        if trainer.global_step % self.every_n_steps == 0:
             self._measure(trainer, pl_module)
 
     def on_train_batch_end(

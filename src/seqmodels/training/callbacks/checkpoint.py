@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
 from seqmodels.training.checkpoints import BEST, LAST, PREVIOUS
 from seqmodels.training.interruption import InterruptedRunError, StopRequest
+from seqmodels.training.recording import RecordLogger
 
 
 class Checkpoint(LightningCheckpoint):
@@ -82,9 +83,7 @@ class Checkpoint(LightningCheckpoint):
         improved = self._improves(float(value))
         if improved:
             self.best_value, self.best_step = float(value), trainer.global_step
-        self._save(trainer)
-        if improved:
-            self._keep_best(trainer)
+        self._save(trainer, best=improved)
         self._stop_if_asked(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -107,26 +106,28 @@ class Checkpoint(LightningCheckpoint):
     def directory(self, trainer: pl.Trainer) -> Path:
         return Path(trainer.default_root_dir) / "checkpoints"
 
-    def _save(self, trainer: pl.Trainer) -> None:
+    def _save(self, trainer: pl.Trainer, *, best: bool = False) -> None:
         directory = self.directory(trainer)
         fresh = directory / ".new.ckpt"
         trainer.save_checkpoint(fresh)
+        # In this order: wherever a kill falls, there is a last checkpoint, and it never tells of a
+        # best one that is not there yet. A best one that is ahead is written again in time.
+        if best:  # a copy of its own: what damages the one leaves the other whole
+            copy = directory / ".best.tmp"
+            shutil.copyfile(fresh, copy)
+            copy.replace(directory / BEST)
         last = directory / LAST
         if last.exists():
-            last.replace(directory / PREVIOUS)
+            _second_name(last, directory / PREVIOUS)
         fresh.replace(last)
         self._saved_step = trainer.global_step
-
-    def _keep_best(self, trainer: pl.Trainer) -> None:
-        directory = self.directory(trainer)
-        copy = directory / ".best.tmp"
-        shutil.copyfile(directory / LAST, copy)
-        copy.replace(directory / BEST)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint["config"] = self.config
+        rows = [each.rows for each in trainer.loggers if isinstance(each, RecordLogger)]
+        checkpoint["metrics_rows"] = rows[0] if rows else None
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_value": self.best_value, "best_step": self.best_step}
@@ -134,3 +135,15 @@ class Checkpoint(LightningCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_value = state_dict["best_value"]
         self.best_step = state_dict["best_step"]
+
+
+def _second_name(file: Path, name: Path) -> None:
+    """Puts `file` at `name` too, at once."""
+    beside = name.with_name(".previous.tmp")
+    beside.unlink(missing_ok=True)
+    try:
+        beside.hardlink_to(file)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(file, beside)
+    beside.replace(name)
+    beside.unlink(missing_ok=True)  # still there where both were names of one file already
