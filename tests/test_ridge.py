@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from torch import Tensor
 from seqmodels.analysis.ridge import RidgeStream, Solver
 from seqmodels.cells import ReservoirCell
 from seqmodels.cli import main
-from seqmodels.data.series import SeriesData, Sines
+from seqmodels.data.series import Echo, SeriesData, Sines
 from seqmodels.layers import Stacked
 from seqmodels.models import EchoStateModel
-from seqmodels.training.series_scores import Scores, free_run, free_runs, free_scores
+from seqmodels.training.series_scores import Scores, free_run, free_runs, free_scores, start_left
 
 SOLVERS: list[Solver] = ["gram", "qr"]
 
@@ -119,6 +120,35 @@ def test_scores_are_their_definitions() -> None:
     assert scores.values() == pytest.approx(expected)
 
 
+def test_the_capacity_is_the_sum_of_squared_correlations() -> None:
+    true = torch.randn(50, 3).double() + 1
+    said = torch.cat(
+        (2 * true[:, :1] - 5, torch.randn(50, 1).double(), torch.full((50, 1), 0.1)), 1
+    )
+    scores = Scores(capacity=True)
+    scores.add(said[:20], true[:20])
+    scores.add(said[20:], true[20:])
+    between = float(torch.corrcoef(torch.stack((said[:, 1], true[:, 1])))[0, 1])
+    assert scores.values()["memory_capacity"] == pytest.approx(1 + between**2)
+
+
+@pytest.mark.parametrize("radius", [0.5, 0.98, 1.0])
+def test_what_is_left_of_a_start_is_what_the_radius_says(radius: float) -> None:
+    """A linear orthogonal reservoir keeps radius^t of every difference."""
+    data = SeriesData(Echo(lags=2), train=50, valid=20, test=100, washout=100, horizon=0)
+    data.setup()
+    cell = partial(
+        ReservoirCell, topology="orthogonal", nonlinearity="identity", spectral_radius=radius
+    )
+
+    def layers(size: int, *, cell: Any) -> Stacked:
+        return Stacked(size, cell=cell, hidden_size=10, num_layers=1)
+
+    made = EchoStateModel(1, 2, cell=cell, layers=layers).double()
+    left = start_left(made, data)
+    assert left == pytest.approx(radius**100, rel=1e-4, abs=1e-14)
+
+
 def test_a_free_run_reads_its_own_outputs_and_the_drive() -> None:
     class Sum(torch.nn.Module):
         def forward(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -188,6 +218,18 @@ def test_a_run_is_the_closed_form_and_evaluates_to_the_same(
         line for line in said.splitlines() if "nrmse" in line and "_" not in line.split()[0]
     )
     assert float(line.split()[-1]) == pytest.approx(metrics["test/nrmse"], rel=0.02)
+
+
+def test_memory_capacity_by_one_command(tmp_path: Path) -> None:
+    """A linear ring of N units holds N inputs."""
+    record = train(
+        tmp_path, "data=echo", "data.source.lags=90", "data.train=6000", "data.test=2000",
+        "trainer.precision=64-true", "data.double=true", "task.penalties=[1e-10]",
+        "model.cell.topology=ring", "model.cell.spectral_radius=0.98",
+        "model.cell.nonlinearity=identity", "model.read_inputs=false",
+    )  # fmt: skip
+    assert 55 < record["metrics"]["test/memory_capacity"] <= 60
+    assert record["metrics"]["test/start_left"] == pytest.approx(0.98**100, rel=0.05)
 
 
 def test_files_of_unequal_length_are_fitted_apart(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_narma_is_its_recursion(order: int) -> None:
 def test_sines_and_echoes() -> None:
     wave = drawn(Sines(periods=(10.0,)), 40)[:, 0]
     np.testing.assert_allclose(wave[10:], wave[:-10], atol=1e-12)
+    assert Echo(lags=3).names == Echo(lags=(1, 2, 3)).names and Echo(lags=3).capacity
     (series,) = Echo(lags=(0, 3)).draw(np.random.default_rng(0), 50)
     assert series.inputs is not None
     np.testing.assert_array_equal(series.targets[:, 0], series.inputs[:, 0])

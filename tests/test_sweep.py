@@ -40,7 +40,7 @@ def test_runs_fail_alone_equal_single_ones_and_are_not_run_again(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     text, folder = tiny.write_text(tmp_path), tmp_path / "sweep"
-    wanted = words(text, folder, "optimizer.lr=0.01,1e30", "seed=1,2", "clip=none", "optimizer=sgd")
+    wanted = words(text, folder, "optimizer.lr=0.01,1e38", "seed=1,2", "clip=none", "optimizer=sgd")
     assert main(wanted) == 1
     told = capfd.readouterr()
     assert "2 of 4 runs failed" in told.err and "FAILED: the loss became" in told.out
@@ -109,7 +109,7 @@ def test_jobs_of_submitit_fail_alone_and_say_so(
     pytest.importorskip("submitit")
     monkeypatch.setenv("PYTHONPATH", SOURCES)
     text, folder = tiny.write_text(tmp_path), tmp_path / "sweep"
-    own = ("optimizer.lr=0.01,1e30", "clip=none", "optimizer=sgd", "sweep.launcher=slurm_local")
+    own = ("optimizer.lr=0.01,1e38", "clip=none", "optimizer=sgd", "sweep.launcher=slurm_local")
     assert main(words(text, folder, *own, "sweep.minutes=5")) == 1
     told = capfd.readouterr()
     assert "FAILED: the loss became" in told.out

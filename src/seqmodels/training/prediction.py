@@ -312,7 +312,8 @@ class Regression(Prediction):
 
     def _start_evaluation(self) -> None:
         super()._start_evaluation()
-        self._scores = Scores()
+        known = self._series is not None and self._series.source.capacity
+        self._scores = Scores(capacity=known)
 
     def _tally(self, asked: Tensor, outputs: Tensor, targets: Tensor, padded: bool) -> None:
         if self._series is None:

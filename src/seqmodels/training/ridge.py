@@ -15,7 +15,8 @@ from seqmodels.models import EchoStateModel
 from seqmodels.training.clipping import Clip, NoClip
 from seqmodels.training.prediction import AnsweredData, Regression
 from seqmodels.training.schedules import ConstantSchedule, Schedule
-from seqmodels.training.task import OptimizerFactory
+from seqmodels.training.series_scores import start_left
+from seqmodels.training.task import OptimizerFactory, Stage
 
 _CHUNK = 4_000_000  # numbers of features held at a time
 
@@ -166,6 +167,12 @@ class Ridge(Regression):
         self._window.add(mean, torch.tensor(1))
         self._epoch.add(mean, torch.tensor(1))
         self._logged = False
+
+    def metrics(self, stage: Stage, loss: float) -> dict[str, float]:
+        values = super().metrics(stage, loss)
+        if stage == "test" and self._series is not None and self.readout.backbone.causal:
+            values["start_left"] = start_left(self.model, self._series)
+        return values
 
     def _moved(self, batch: SequenceBatch) -> SequenceBatch:
         like = self.readout.weight

@@ -14,32 +14,46 @@ VALID_BELOW = 0.4  # normalised error up to which a forecast counts as valid (Pa
 
 
 class Scores:
-    """NMSE, NRMSE and R² over all answers.
+    """NMSE, NRMSE and R² over all answers, and the memory capacity where that is asked for.
 
         NMSE = Σ ‖y − ŷ‖² / Σ ‖y − ȳ‖²,  NRMSE = √NMSE,  R² = 1 − NMSE
+        MC = Σ_o cov²(y_o, ŷ_o) / (var y_o · var ŷ_o)
 
-    with ȳ the mean of what was asked for, and the sums over steps and columns.
+    with ȳ the mean of what was asked for, the first sums over steps and columns, the last over
+    the columns.
+
+    Args:
+        capacity: whether to report MC.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, capacity: bool = False) -> None:
         self.count = 0
-        self._errors = self._squares = 0.0
-        self._sums: Tensor | None = None
+        self.capacity = capacity
+        self._errors = 0.0
+        self._sums: Tensor | None = None  # (5, O): of y, ŷ, y², ŷ², y ŷ
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
         """(N, O) each."""
-        y = targets.double()
+        y, said = targets.double(), outputs.double()
         self.count += len(y)
-        self._errors += float((outputs.double() - y).square().sum())
-        self._squares += float(y.square().sum())
-        self._sums = y.sum(0) if self._sums is None else self._sums + y.sum(0)
+        self._errors += float((said - y).square().sum())
+        sums = torch.stack([v.sum(0) for v in (y, said, y.square(), said.square(), y * said)])
+        self._sums = sums if self._sums is None else self._sums + sums
 
     def values(self) -> dict[str, float]:
         if self._sums is None:
             return {}
-        spread = self._squares - float(self._sums.square().sum()) / self.count
-        nmse = self._errors / spread if spread > 0 else math.nan
-        return {"nrmse": math.sqrt(nmse), "nmse": nmse, "r2": 1 - nmse}
+        y, said, y2, said2, product = self._sums / self.count
+        variances, spread = y2 - y.square(), said2 - said.square()
+        total = float(variances.sum()) * self.count
+        nmse = self._errors / total if total > 0 else math.nan
+        values = {"nrmse": math.sqrt(nmse), "nmse": nmse, "r2": 1 - nmse}
+        if self.capacity:
+            # Rounding alone moves an answer that is constant: it remembers nothing.
+            told = spread > 1e-14 * said2
+            by_lag = (product - y * said).square() / (variances * spread)
+            values["memory_capacity"] = float(by_lag[told].sum())
+        return values
 
 
 @torch.no_grad()
@@ -82,6 +96,44 @@ def _map(function: Any, *states: Any) -> Any:
     parts = [_map(function, *each) for each in zip(*states, strict=True)]
     kind = type(states[0])
     return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
+
+
+@torch.no_grad()
+def start_left(model: nn.Module, data: SeriesData, seed: int = 0) -> float:
+    """How much of where it started a model's state still holds after the washout.
+
+        ‖s_w − s'_w‖ / ‖s_0 − s'_0‖
+
+    with s_0 the initial state, s'_0 uniform on [−1, 1], and both under the inputs with which the
+    first test series begins (w = `washout`, 100 where that is shorter). A network with the echo
+    state property (Jaeger 2001) goes to 0: its state is a function of what it has read.
+    """
+    like = next(p for p in model.parameters() if p.is_floating_point())
+    inputs = torch.from_numpy(data.series("test")[0].inputs).to(like)[: max(100, data.washout)]
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(tensors: tuple[Tensor, ...]) -> Tensor:
+        (like,) = tensors
+        if not like.is_floating_point():
+            return like
+        uniform = torch.rand(like.shape, generator=generator, dtype=torch.float64) * 2 - 1
+        return uniform.to(like)
+
+    zero = model.initial_state(1, like)  # type: ignore[operator]
+    other = _map(drawn, zero)
+    (_, one), (_, two) = model(inputs[None], zero), model(inputs[None], other)
+    return _distance(one, two) / _distance(zero, other)
+
+
+def _distance(one: Any, two: Any) -> float:
+    squares = [0.0]
+
+    def add(pair: tuple[Tensor, ...]) -> Tensor:
+        squares[0] += float((pair[0].double() - pair[1].double()).square().sum())
+        return pair[0]
+
+    _map(add, one, two)
+    return math.sqrt(squares[0])
 
 
 @torch.no_grad()

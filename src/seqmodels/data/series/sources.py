@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ class Source(ABC):
         step: time between two steps, in the units of the system.
         lyapunov: the largest Lyapunov exponent per unit of time; None: not known, or none.
         names: of the columns of the targets.
+        capacity: whether corr² summed over the columns is a memory capacity.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Source(ABC):
     lyapunov: float | None = None
     names: tuple[str, ...] = ("y",)
     endless: ClassVar[bool] = True
+    capacity: bool = False
 
     @abstractmethod
     def draw(self, random: np.random.Generator, steps: int) -> list[Series]:
@@ -294,20 +296,28 @@ class Echo(Source):
     """Memory: the target is the input of `lags` steps ago, u uniform on [−0.5, 0.5].
 
     Args:
-        lags: k_1 … k_O >= 0, one target each.
+        lags: k_1 … k_O >= 0, one target each; a number N stands for 1 … N, of which the run reports
+            the memory capacity, Σ_k corr²(u_{t−k}, ŷ_k) <= N (Jaeger 2001).
     """
 
-    lags: tuple[int, ...] = (1, 5, 10)
+    lags: int | tuple[int, ...] = (1, 5, 10)
+    _lags: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.lags = tuple(int(k) for k in self.lags)
-        if not self.lags or min(self.lags) < 0:
-            raise ValueError(f"Echo: expected lags >= 0, got {list(self.lags)}")
-        self.title = f"the input of {', '.join(map(str, self.lags))} steps ago"
-        self.names = tuple(f"u(t−{k})" for k in self.lags)
+        self.capacity = isinstance(self.lags, int)
+        many = range(1, self.lags + 1) if isinstance(self.lags, int) else self.lags
+        self._lags = tuple(int(k) for k in many)
+        if not self._lags or min(self._lags) < 0:
+            raise ValueError(
+                "Echo: expected lags >= 0, or a number >= 1 that stands for 1 … N, "
+                f"got {self.lags!r}"
+            )
+        self.names = tuple(f"u(t−{k})" for k in self._lags)
+        listed = ", ".join(map(str, self._lags))
+        self.title = f"the input of {f'1 … {self.lags}' if self.capacity else listed} steps ago"
 
     def draw(self, random: np.random.Generator, steps: int) -> list[Series]:
-        most = max(self.lags)
+        most = max(self._lags)
         u = random.random(most + steps) - 0.5
-        targets = np.stack([u[most - k : most - k + steps] for k in self.lags], 1)
+        targets = np.stack([u[most - k : most - k + steps] for k in self._lags], 1)
         return [Series(targets, u[most:, None], self.title)]
