@@ -161,7 +161,7 @@ BAD_OVERRIDES = [
     ("trainer.max_time=3h", ["trainer.max_time: expected DD:HH:MM:SS", "'3h'"]),
     ("trainer.devices=0", ["trainer.devices", "got 0"]),
     ("trainer.devices=[]", ["trainer.devices", "got []"]),
-    ("trainer.devices=2", ["trainer.devices: expected 1", "got 2"]),
+    ("trainer.devices=2", ["trainer.devices=2", "trainer.strategy=ddp"]),
     ("trainer.strategy=dpp", ["trainer.strategy", "did you mean 'ddp'?"]),
     ("trainer.devices=many", ["trainer.devices", "'many'"]),
     ("trainer.precision=32", ["trainer.precision", "did you mean '32-true'?"]),

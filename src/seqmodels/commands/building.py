@@ -27,8 +27,13 @@ from seqmodels.training.state import seed_everything
 USER_MISTAKES = (ValueError, OSError)
 
 
-def set_threads(num_threads: int | None) -> int:
-    """Tells torch how many threads to use; gives back how many it will."""
+def set_threads(num_threads: int | None, processes: int = 1) -> int:
+    """Tells torch how many threads to use; gives back how many it will.
+
+    Where none is given, several processes on this machine share its cores.
+    """
+    if num_threads is None and processes > 1:
+        num_threads = max(1, torch.get_num_threads() // processes)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     return torch.get_num_threads()

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from omegaconf import DictConfig
 
+from seqmodels.commands.processes import ALONE, Place
 from seqmodels.config import instantiate, step_limit
 from seqmodels.runs import Record
 from seqmodels.training.callbacks.checkpoint import Checkpoint
@@ -31,6 +32,8 @@ NOT_FOR_US = (
     r"Checkpoint directory .* exists and is not empty",
     r"You defined a `validation_step` but have no `val_dataloader`",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"Using `DDPStrategy` .* during `trainer.test\(\)`",  # every process reads all of it
+    r"It is recommended to use `self.log\(.*, sync_dist=True\)`",  # and finds the same
     r"You called `self.log\(.*\)` in your `on_(validation|test)_epoch_end` but have no logger",
 )
 
@@ -68,23 +71,30 @@ def build_trainer(
     cfg: DictConfig,
     plain: dict[str, Any],
     run_dir: Path,
-    record: Record,
+    record: Record | None,
     *,
     stop: StopRequest,
     resume_step: int | None,
+    place: Place = ALONE,
+    strategy: Any = "auto",
 ) -> pl.Trainer:
-    """The Trainer of a training run, with its loggers and callbacks."""
+    """The Trainer of a training run, with its loggers and callbacks.
+
+    Of several processes all but the first do without what only shows or writes something.
+    """
+    leads = place.rank == 0
     quiet_lightning()
     t = cfg.trainer
     callbacks: list[pl.Callback] = [FinalValidation(), StepLog(t.log_every_n_steps)]
-    if t.enable_progress_bar:
+    if t.enable_progress_bar and leads:
         callbacks.append(ProgressDisplay())
-    callbacks += [instantiate(node) for node in cfg.callbacks.values() if node is not None]
+    chosen = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
+    callbacks += [c for c in chosen if leads or not getattr(c, "first_process_only", False)]
     checkpoints = [c for c in callbacks if isinstance(c, Checkpoint)]
     for checkpoint in checkpoints:
         checkpoint.stop, checkpoint.config = stop, plain
-    loggers: list[Logger] = [RecordLogger(run_dir, record)]
-    for node in cfg.logger.values():
+    loggers: list[Logger] = [] if record is None else [RecordLogger(run_dir, record)]
+    for node in cfg.logger.values() if leads else ():
         logger = instantiate(node)
         # A factory wants to know where the run is.
         loggers.append(
@@ -102,7 +112,8 @@ def build_trainer(
         max_time=t.max_time,
         accelerator=t.accelerator,
         devices=t.devices,
-        strategy=t.strategy,
+        num_nodes=t.num_nodes,
+        strategy=strategy,
         precision=t.precision,
         accumulate_grad_batches=t.accumulate_grad_batches,
         val_check_interval=t.val_check_interval,

@@ -29,8 +29,9 @@ class TrainerConfig:
     max_epochs: int | None = None
     max_time: str | None = None  # DD:HH:MM:SS
     accelerator: str = "auto"
-    devices: Any = 1  # 1, or a list with the index of one
-    strategy: str = "auto"
+    devices: Any = 1  # processes, or a list of the indices of their devices; of each machine
+    num_nodes: int = 1  # machines
+    strategy: str = "auto"  # ddp: several processes
     precision: str = "32-true"
     accumulate_grad_batches: int = 1
     val_check_interval: Any = None  # int: batches; float: share of an epoch
@@ -332,10 +333,17 @@ def _trainer_problems(t: DictConfig) -> Iterator[str]:
     yield from one_of(t, "accelerator", ACCELERATORS, where)
     yield from one_of(t, "strategy", STRATEGIES, where)
     yield from one_of(t, "precision", PRECISIONS, where)
-    if not _devices(t.devices):
+    count = _devices(t.devices)
+    if count is None:
         yield (
-            "trainer.devices: expected 1, or the index of one device in a list such as [0] "
-            f"(data and carried state are not divided among several), got {t.devices!r}"
+            "trainer.devices: expected a number of processes >= 1, or the indices of their devices "
+            f"such as [0, 1], got {_show(t.devices)}"
+        )
+    yield from positive(t, where, "num_nodes", ())
+    if count is not None and count * t.num_nodes > 1 and t.strategy != "ddp":
+        yield (
+            f"trainer.devices={_show(t.devices)} with trainer.num_nodes={t.num_nodes} is more than "
+            "one process, which share each batch with trainer.strategy=ddp"
         )
     if t.val_check_interval is not None and not _interval(t.val_check_interval, least=1):
         yield (
@@ -365,7 +373,9 @@ def _interval(value: Any, least: int) -> bool:
     return isinstance(value, float) and (0.0 < value <= 1.0 or (value == 0.0 and least == 0))
 
 
-def _devices(value: Any) -> bool:
+def _devices(value: Any) -> int | None:
+    """How many processes; None where it is no such number."""
     if OmegaConf.is_list(value):
-        return len(value) == 1 and _is_int(value[0]) and value[0] >= 0
-    return _is_int(value) and value == 1
+        right = all(_is_int(each) and each >= 0 for each in value)
+        return len(value) if value and right and len(set(value)) == len(value) else None
+    return int(value) if _is_int(value) and value >= 1 else None

@@ -13,6 +13,7 @@ from seqmodels.analysis.ridge import RidgeStream, Solver
 from seqmodels.data.base import SequenceBatch
 from seqmodels.models import EchoStateModel
 from seqmodels.training.clipping import Clip, NoClip
+from seqmodels.training.parallel import Team
 from seqmodels.training.prediction import AnsweredData, Regression
 from seqmodels.training.schedules import ConstantSchedule, Schedule
 from seqmodels.training.series_scores import start_left
@@ -98,6 +99,14 @@ class Ridge(Regression):
     def readout(self) -> EchoStateModel:
         assert isinstance(self.model, EchoStateModel)
         return self.model
+
+    def join(self, team: Team) -> None:
+        if team.size > 1:
+            raise ValueError(
+                "task=ridge solves for its readout in one process: leave trainer.strategy=ddp and "
+                "trainer.devices out"
+            )
+        super().join(team)
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> None:  # type: ignore[override]
         self.model.eval() if self._noiseless() else self.model.train()

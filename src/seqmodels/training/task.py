@@ -19,6 +19,7 @@ from seqmodels.training.activation import ActivationPenalty
 from seqmodels.training.clipping import Clip
 from seqmodels.training.gradient_log import GradientLog
 from seqmodels.training.omega import Omega
+from seqmodels.training.parallel import Team
 from seqmodels.training.schedules import Horizon, Schedule
 from seqmodels.training.state import (
     Mean,
@@ -77,6 +78,7 @@ class SequenceTask(pl.LightningModule, ABC):
         layers_read_sequences: whether the model's layers read the sequences of the batch, so that
             the analysis of layers can tell its steps.
         rate_share: what the learning rate of the next update is multiplied by, for that update.
+        team: the processes that train together.
     """
 
     must_be_causal: bool = False
@@ -109,6 +111,7 @@ class SequenceTask(pl.LightningModule, ABC):
         self._penalty = ActivationPenalty(model, ar, tar)
         self.carry_state = carry_state
         self.batches_per_epoch = batches_per_epoch
+        self.team = Team()
         self.record_metrics: Callable[[Mapping[str, float]], None] | None = None
         self._trained = [p for p in model.parameters() if p.requires_grad]
         self._scheduler: LRScheduler | ReduceLROnPlateau | None = None
@@ -123,6 +126,15 @@ class SequenceTask(pl.LightningModule, ABC):
         self._last_loss: Tensor | None = None
         self._rate = math.nan  # learning rate of the last update
         self._restored: dict[str, Any] | None = None
+
+    def join(self, team: Team) -> None:
+        """Trains with these processes; ValueError where this way of training cannot."""
+        if team.size > 1 and self._omega is not None:
+            raise ValueError(
+                "task.omega is a ratio of sums over the whole batch, which several processes do "
+                "not have: set it to 0 or train in one process"
+            )
+        self.team = team
 
     @abstractmethod
     def step(self, batch: SequenceBatch, state: Any) -> StepResult:
@@ -161,19 +173,19 @@ class SequenceTask(pl.LightningModule, ABC):
             self._carried, self._epoch = None, Mean()
         if self._omega is not None:
             self._omega.forget()
-        if self._scaler is not None:
-            self.clip.loss_scale = float(self._scaler.get_scale())
+        scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
+        self.clip.loss_scale = scale * self.team.size
         result = self.step(batch, self._carried)
         if self.carry_state:
             self._carried = detach(result.state)
-        self._window.add(result.loss, result.predictions)
-        self._epoch.add(result.loss, result.predictions)
-        self._last_loss = result.loss.detach()
-        whole = result.loss
-        for name, term in self._penalty.terms().items():
-            self._penalties[name].add(term, result.predictions)
-            whole = whole + term
-        return whole
+        terms = self._penalty.terms()
+        seen = self.team.step(batch, result.loss, result.predictions, terms, self.model)
+        self._window.add(seen.loss, seen.predictions)
+        self._epoch.add(seen.loss, seen.predictions)
+        self._last_loss = seen.loss.detach()
+        for name, term in seen.terms.items():
+            self._penalties[name].add(term, seen.predictions)
+        return seen.objective
 
     def on_after_backward(self) -> None:
         if self._omega is None:
@@ -314,8 +326,10 @@ class SequenceTask(pl.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         assert self._scheduler is not None
+        carried = None if self._carried is None else plain_state(self._carried)
+        own = self.team.gather({"carried": carried, "random": random_state()})
         checkpoint["task"] = {
-            "carried": None if self._carried is None else plain_state(self._carried),
+            "processes": own,  # what each has for itself
             "window": self._window.state(),
             "epoch": self._epoch.state(),
             "gradients": self._gradients.state(),
@@ -323,7 +337,6 @@ class SequenceTask(pl.LightningModule, ABC):
             "penalties": {name: mean.state() for name, mean in self._penalties.items()},
             "clip": self.clip.state_dict(),
             "scheduler": self._scheduler.state_dict(),
-            "random": random_state(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -341,9 +354,10 @@ class SequenceTask(pl.LightningModule, ABC):
         for name, mean in self._penalties.items():
             mean.load(saved["penalties"][name], self.device)
         self.clip.load_state_dict(saved["clip"])
-        if saved["carried"] is not None:
-            self._carried = self._state_like(saved["carried"])
-        load_random_state(saved["random"])
+        own = saved["processes"][self.team.rank]
+        if own["carried"] is not None:
+            self._carried = self._state_like(own["carried"])
+        load_random_state(own["random"])
 
     def _state_like(self, plain: Any) -> Any:
         """The plain tuples of a checkpoint in the types of the model's own state."""

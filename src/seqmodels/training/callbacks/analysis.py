@@ -34,6 +34,8 @@ class LayerAnalysis(pl.Callback):
         spectra: Jacobians too, whose cost grows with the square of the state's width.
     """
 
+    first_process_only = True
+
     def __init__(
         self,
         *,

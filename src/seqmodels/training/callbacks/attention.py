@@ -27,6 +27,8 @@ class AttentionMaps(pl.Callback):
         sequences: how many, ≥ 1.
     """
 
+    first_process_only = True
+
     def __init__(self, *, sequences: int = 4) -> None:
         if isinstance(sequences, bool) or not isinstance(sequences, int) or sequences < 1:
             raise ValueError(f"callbacks.attention.sequences must be >= 1, got {sequences!r}")

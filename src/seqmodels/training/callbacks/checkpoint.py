@@ -65,7 +65,7 @@ class Checkpoint(LightningCheckpoint):
         assert fetcher is not None
         if trainer.enable_validation and loop._should_check_val_fx(fetcher):
             return  # after the validation
-        stopping = self.stop is not None and self.stop.requested is not None
+        stopping = self.stop is not None and self.stop.due is not None
         due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         if due or stopping:
             self._save(trainer)
@@ -91,8 +91,8 @@ class Checkpoint(LightningCheckpoint):
             self._save(trainer)
 
     def _stop_if_asked(self, trainer: pl.Trainer) -> None:
-        if self.stop is not None and self.stop.requested is not None:
-            raise InterruptedRunError(f"{self.stop.requested} after step {trainer.global_step}")
+        if self.stop is not None and self.stop.due is not None:
+            raise InterruptedRunError(f"{self.stop.due} after step {trainer.global_step}")
 
     def _improves(self, value: float) -> bool:
         if math.isnan(value):
@@ -109,7 +109,10 @@ class Checkpoint(LightningCheckpoint):
     def _save(self, trainer: pl.Trainer, *, best: bool = False) -> None:
         directory = self.directory(trainer)
         fresh = directory / ".new.ckpt"
-        trainer.save_checkpoint(fresh)
+        trainer.save_checkpoint(fresh)  # by all processes together; the first one writes
+        self._saved_step = trainer.global_step
+        if not trainer.is_global_zero:
+            return
         # In this order: wherever a kill falls, there is a last checkpoint, and it never tells of a
         # best one that is not there yet. A best one that is ahead is written again in time.
         if best:  # a copy of its own: what damages the one leaves the other whole
@@ -120,7 +123,6 @@ class Checkpoint(LightningCheckpoint):
         if last.exists():
             _second_name(last, directory / PREVIOUS)
         fresh.replace(last)
-        self._saved_step = trainer.global_step
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

@@ -22,6 +22,8 @@ class Confusion(pl.Callback):
         classes: most classes that are drawn.
     """
 
+    first_process_only = True
+
     def __init__(self, *, classes: int = 40) -> None:
         if classes < 2:
             raise ValueError(f"callbacks.confusion.classes must be >= 2, got {classes}")

@@ -16,6 +16,8 @@ class Curves(pl.Callback):
         baselines: draw the losses of the data's simple models as lines.
     """
 
+    first_process_only = True
+
     def __init__(self, *, baselines: bool = True) -> None:
         self.baselines = baselines
 

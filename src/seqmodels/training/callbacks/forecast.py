@@ -29,6 +29,8 @@ class Forecast(pl.Callback):
         steps: of the test series that are shown.
     """
 
+    first_process_only = True
+
     def __init__(self, *, steps: int = 300) -> None:
         if steps < 2:
             raise ValueError(f"steps must be >= 2, got {steps}")

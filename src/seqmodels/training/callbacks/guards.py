@@ -87,7 +87,8 @@ class DivergenceWatch(pl.Callback):
             found, chosen = "the weights have changed since, so the layer cannot be told", own[-1]
         else:
             found, chosen = self._find(trainer, pl_module, own)
-        path = Path(trainer.default_root_dir) / "diverged.pt"
+        name = f"diverged_{trainer.global_rank}.pt" if trainer.global_rank else "diverged.pt"
+        path = Path(trainer.default_root_dir) / name
         told = f". First: {found}"
         try:
             save(_content(pl_module, chosen), path)

@@ -30,6 +30,8 @@ class SampleImages(pl.Callback):
         seed: the same at every validation, so that the images can be compared.
     """
 
+    first_process_only = True
+
     def __init__(
         self,
         *,

@@ -20,6 +20,8 @@ class SampleText(pl.Callback):
         seed: the same at every validation, so that the texts can be compared.
     """
 
+    first_process_only = True
+
     def __init__(
         self,
         *,

@@ -57,7 +57,8 @@ class StepLog(pl.Callback):
         batch: SequenceBatch,
         batch_idx: int,
     ) -> None:
-        self._tokens += batch.inputs.shape[0] * batch.inputs.shape[1]
+        assert isinstance(pl_module, SequenceTask)
+        self._tokens += batch.inputs.shape[0] * batch.inputs.shape[1] * pl_module.team.size
         step = trainer.global_step
         if step != self._logged_step and step % self.every_n_steps == 0:
             self._log(trainer, pl_module)
