@@ -19,7 +19,8 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def commands(page: Path) -> list[str]:
-    lines = page.read_text(encoding="utf-8").splitlines()
+    text = re.sub(r" \\\n +", " ", page.read_text(encoding="utf-8"))  # a command of several lines
+    lines = text.splitlines()
     found = [re.sub(r"\s#.*", "", line) for line in lines]
     return [line.strip() for line in found if re.match(r" +(\S*/)?seqmodels [a-z]", line)]
 
