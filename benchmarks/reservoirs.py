@@ -27,17 +27,17 @@ from seqmodels.layers import Recurrent
 
 
 @torch.no_grad()
-def ours(
-    cell: ReservoirCell, x: np.ndarray, y: np.ndarray, penalty: float, chunk: int = 250
-) -> np.ndarray:
+def ours(cell: ReservoirCell, x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
     """Fit on x (B, T, I), y (B, T, O); the weights."""
     layer = Recurrent(cell).eval()
     inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
     stream = RidgeStream(cell.hidden_size, y.shape[2])
     state = None
+    chunk = max(1, 3_000_000 // (x.shape[0] * cell.hidden_size))  # as task=ridge does
     for at in range(0, x.shape[1], chunk):
         states, state = layer(inputs[:, at : at + chunk], state)
-        stream.add(states.flatten(0, 1), targets[:, at : at + chunk].flatten(0, 1))
+        rows = states.transpose(0, 1).flatten(0, 1)
+        stream.add(rows, targets[:, at : at + chunk].transpose(0, 1).flatten(0, 1))
     return stream.solve([penalty])[0][0].numpy()
 
 

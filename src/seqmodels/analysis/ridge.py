@@ -31,9 +31,13 @@ class RidgeStream:
         self.solver: Solver = solver
         self.num_features, self.num_targets = num_features, num_targets
         self.rows = 0
-        size = 1 + num_features + num_targets
-        # gram: the upper triangle of the products; qr: R.
+        size = 1 + num_features + num_targets if solver == "qr" else num_features
+        # gram: zᵀz (its upper triangle as SciPy has it, our lower one); qr: R of [1 z y].
         self._sums = torch.zeros(size, size, dtype=torch.float64)
+        # gram: [1 y]ᵀ[1 z y], what is summed over the rows beside the features' own products.
+        self._beside = torch.zeros(
+            1 + num_targets, 1 + num_features + num_targets, dtype=torch.float64
+        )
 
     @torch.no_grad()
     def add(self, features: Tensor, targets: Tensor) -> None:
@@ -42,22 +46,26 @@ class RidgeStream:
         if count == 0:
             return
         self._sums = self._sums.to(features.device)
-        rows = self._sums.new_empty(count, len(self._sums))
-        rows[:, 0] = 1.0
-        rows[:, 1 : 1 + self.num_features] = features
-        rows[:, 1 + self.num_features :] = targets
+        self._beside = self._beside.to(features.device)
         self.rows += count
+        z = features.to(self._sums.dtype).contiguous()
+        ones = z.new_ones(count, 1)
+        beside = torch.cat((ones, targets.to(z)), 1)  # (N, 1 + O)
         if self.solver == "qr":
-            stacked = torch.cat((self._sums, rows))
-            self._sums = torch.linalg.qr(stacked, mode="r").R
-        elif rows.is_cuda:
-            self._sums.addmm_(rows.t(), rows)
+            rows = torch.cat((ones, z, targets.to(z)), 1)
+            self._sums = torch.linalg.qr(torch.cat((self._sums, rows)), mode="r").R
+            return
+        f = self.num_features
+        self._beside[:, 1 : 1 + f].addmm_(beside.t(), z)
+        self._beside[:, [0, *range(1 + f, self._beside.shape[1])]] += beside.t() @ beside
+        if z.is_cuda:
+            self._sums.addmm_(z.t(), z)
         else:
             # Half the work of a general product, which torch does not offer.
             from scipy.linalg.blas import dsyrk
 
-            made = dsyrk(1.0, rows.numpy().T, beta=1.0, c=self._sums.numpy().T, overwrite_c=True)
-            self._sums = torch.from_numpy(made.T)  # SciPy's upper triangle is our lower one
+            made = dsyrk(1.0, z.numpy().T, beta=1.0, c=self._sums.numpy().T, overwrite_c=True)
+            self._sums = torch.from_numpy(made.T)
 
     def solve(self, penalties: Sequence[float]) -> tuple[Tensor, Tensor]:
         """The weights for each penalty: V (P, O, F) and c (P, O), float64.
@@ -69,19 +77,19 @@ class RidgeStream:
             raise ValueError("ridge regression needs at least one row: is the washout too long?")
         if not penalties or min(penalties) < 0:
             raise ValueError(f"expected penalties >= 0, got {list(penalties)}")
-        if not bool(self._sums.isfinite().all()):
+        if not bool(self._sums.isfinite().all() and self._beside.isfinite().all()):
             raise ValueError("the states or the targets are not finite: the reservoir has diverged")
         return self._solve_qr(penalties) if self.solver == "qr" else self._solve_gram(penalties)
 
     def _solve_gram(self, penalties: Sequence[float]) -> tuple[Tensor, Tensor]:
         lower = self._sums.tril()
-        whole = lower + lower.tril(-1).t()
-        mean = whole[0, 1:] / self.rows
-        centred = whole[1:, 1:] - self.rows * torch.outer(mean, mean)
         f = self.num_features
+        mean = self._beside[0, 1:] / self.rows  # of z and y
+        centred = lower + lower.tril(-1).t() - self.rows * torch.outer(mean[:f], mean[:f])
+        right = self._beside[1:, 1 : 1 + f] - self.rows * torch.outer(mean[f:], mean[:f])  # (O, F)
         weights = []
         for penalty in penalties:
-            system = centred[:f, :f].clone()
+            system = centred.clone()
             system.diagonal().add_(penalty)
             factor, info = torch.linalg.cholesky_ex(system)
             if int(info):
@@ -89,7 +97,7 @@ class RidgeStream:
                     f"the ridge system of {f} features is singular with the penalty {penalty:g}: "
                     "raise it, or choose the solver qr"
                 )
-            weights.append(torch.cholesky_solve(centred[:f, f:], factor).t())
+            weights.append(torch.cholesky_solve(right.t(), factor).t())
         v = torch.stack(weights)  # (P, O, F)
         return v, mean[f:] - v @ mean[:f]
 
@@ -111,10 +119,12 @@ class RidgeStream:
 
     def state_dict(self) -> dict[str, Tensor | int]:
         """What a checkpoint must hold to go on."""
-        return {"sums": self._sums, "rows": self.rows}
+        return {"sums": self._sums, "beside": self._beside, "rows": self.rows}
 
     def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
-        sums, rows = state["sums"], state["rows"]
-        if not isinstance(sums, Tensor) or sums.shape != self._sums.shape:
-            raise ValueError("the checkpoint's ridge sums are of another size")
-        self._sums, self.rows = sums.clone(), int(rows)
+        sums, beside, rows = state["sums"], state["beside"], state["rows"]
+        for saved, own in ((sums, self._sums), (beside, self._beside)):
+            if not isinstance(saved, Tensor) or saved.shape != own.shape:
+                raise ValueError("the checkpoint's ridge sums are of another size")
+        assert isinstance(sums, Tensor) and isinstance(beside, Tensor)
+        self._sums, self._beside, self.rows = sums.clone(), beside.clone(), int(rows)

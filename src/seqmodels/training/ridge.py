@@ -19,7 +19,9 @@ from seqmodels.training.schedules import ConstantSchedule, Schedule
 from seqmodels.training.series_scores import start_left
 from seqmodels.training.task import OptimizerFactory, Stage
 
-_CHUNK = 4_000_000  # numbers of features held at a time
+# Numbers of features held at a time: 24 MB in float64. The allocator hands memory of this size out
+# again; larger pieces come fresh from the system each time, which costs as much as the states.
+_CHUNK = 3_000_000
 
 
 class ClosedForm(Optimizer):
@@ -141,11 +143,13 @@ class Ridge(Regression):
             state = None
             for at in range(0, inputs.shape[1], size):
                 z, state = self.readout.features(inputs[:, at : at + size], state)
-                asked = self.asked(targets[:, at : at + size])
+                wanted = targets[:, at : at + size]
+                asked = self.asked(wanted)
+                # By time first, as they lie: in this order nothing is copied.
                 yield (
-                    (z.flatten(0, 1), targets[:, at : at + size].flatten(0, 1))
+                    (z.transpose(0, 1).flatten(0, 1), wanted.transpose(0, 1).flatten(0, 1))
                     if bool(asked.all())
-                    else (z[asked], targets[:, at : at + size][asked])
+                    else (z[asked], wanted[asked])
                 )
 
     @torch.no_grad()

@@ -102,27 +102,41 @@ struct Sparse {
     }
   }
 
-  // Several rows side by side, so that each entry is read once for all of them.
+  // Several rows side by side, so that each entry is read once for all of them. The sums are vectors
+  // by name: an array of numbers would go through memory with each entry.
   static constexpr int LANES = 16;
   void lanes(int count, int n, int k, const T* a, int lda, T beta, T* out, int ldc) const {
-    static thread_local std::vector<T> side;
-    side.assign((size_t)k * LANES, T(0));
-    for (int r = 0; r < count; ++r)
-      for (int i = 0; i < k; ++i) side[(size_t)i * LANES + r] = a[(size_t)r * lda + i];
+    static thread_local std::vector<Lanes> side;
+    side.resize((size_t)k);
+    T* beside = (T*)side.data();
+    for (int i = 0; i < k; ++i)
+      for (int r = 0; r < LANES; ++r) beside[(size_t)i * LANES + r] = r < count ? a[(size_t)r * lda + i] : T(0);
     for (int o = 0; o < n; ++o) {
-      T sum[LANES] = {};
-      for (int32_t e = start[o]; e < start[o + 1]; ++e) {
-        const T v = value[e];
-        const T* x = &side[(size_t)index[e] * LANES];
-#pragma omp simd
-        for (int r = 0; r < LANES; ++r) sum[r] += v * x[r];
+      Lanes one = {}, two = {};
+      int32_t e = start[o];
+      for (; e + 2 <= start[o + 1]; e += 2) {
+        one.add(value[e], side[index[e]]);
+        two.add(value[e + 1], side[index[e + 1]]);
       }
+      if (e < start[o + 1]) one.add(value[e], side[index[e]]);
+      one.add(T(1), two);
+      const T* sum = (const T*)&one;
       for (int r = 0; r < count; ++r) {
         T* y = out + (size_t)r * ldc + o;
         *y = sum[r] + (beta == T(0) ? T(0) : beta * *y);
       }
     }
   }
+
+  // One number of each of the rows.
+  struct Lanes {
+    static constexpr int WIDTH = 32 / sizeof(T);
+    typedef T Vector __attribute__((vector_size(32)));
+    Vector part[LANES / WIDTH];
+    void add(T factor, const Lanes& other) {
+      for (int p = 0; p < LANES / WIDTH; ++p) part[p] += factor * other.part[p];
+    }
+  };
 };
 
 // A product with one matrix on the right, which stays the same over time:
