@@ -1,6 +1,6 @@
 """What seeing a pixel's earlier channels is worth, where it is known.
 
-    python benchmarks/colours.py FOLDER [--steps 3000] [--seed 0] [--threads 1]
+    python benchmarks/colours.py FOLDER [--steps 800] [--seed 0] [--threads 1]
 
 In the coloured digits (`seqmodels.data.pixels.read_built_in`) a pixel's red tells 1 − H(0.1) bits
 about its blue, H the entropy of a coin, and nothing else tells anything about either. So a model
@@ -63,7 +63,7 @@ def shown(values: Tensor) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()

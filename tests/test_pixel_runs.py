@@ -72,12 +72,17 @@ def test_tensorboard_shows_images(finished: Path) -> None:
     assert [e.step for e in events.Images("samples")] == [2, 4]
 
 
-def test_images_are_drawn_and_completed(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_are_drawn_and_completed(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["sample", f"run={finished}", "num_images=5", "label=3"]) == 0
     assert f"5 images: {finished / 'sampled.png'}" in capsys.readouterr().out
     assert main(["complete", f"run={finished}", "num_images=3", "completions=2"]) == 0
     said = capsys.readouterr().out
     assert "3 images, top_half kept" in said and "nats per image (16 levels): " in said
+    more = ["num_images=30", "completions=1", "data.eval_batch_size=8"]  # several batches of them
+    assert main(["complete", f"run={finished}", *more, f"output={tmp_path / 'many.png'}"]) == 0
+    assert "30 images" in capsys.readouterr().out
     with Image.open(finished / "completed.png") as picture:
         width, height = picture.size
     assert abs(height / width - 4 / 3) < 0.02  # as they are, what is given, two completions

@@ -88,8 +88,11 @@ def _images(
     data: PixelImages = instantiate(cfg.data)
     if not any(text.startswith("data.path=") for text in of_run) or data.path is None:
         data.setup()
-        batch = next(iter(data.test_loader()))
-        return batch.inputs[:count], batch.targets[:count], data.levels_shown
+        batches = list(data.test_loader())
+        given, classes = (
+            torch.cat(each)[:count] for each in zip(*(b[:2] for b in batches), strict=True)
+        )
+        return given, classes, data.levels_shown
     # A few images need no splits.
     read = read_images(data.path)
     whole = read.get("test") or read["train"]
