@@ -34,7 +34,9 @@ def test_incremental_samples_are_the_naive_ones(
 
 
 @each_kind
-@pytest.mark.parametrize("shape", [(1, 5, 4), (3, 3, 4)], ids=["grey", "colour"])
+@pytest.mark.parametrize(
+    "shape", [(1, 5, 4), (3, 3, 4), (1, 28, 28)], ids=["grey", "colour", "large"]
+)
 @torch.no_grad()
 def test_their_logits_are_those_of_the_whole_image(kind: str, shape: tuple[int, int, int]) -> None:
     model = pixel_model(kind, shape, 4)
