@@ -11,6 +11,7 @@ import torch
 
 from seqmodels.analysis.image_grid import UNKNOWN, grid
 from seqmodels.data.base import IGNORE
+from seqmodels.data.images import read_picture
 from seqmodels.data.pixels import PixelImages
 from seqmodels.data.pixels.baselines import (
     first_order_markov,
@@ -111,6 +112,7 @@ def test_blue_is_red_but_for_one_pixel_in_ten_and_green_is_the_digit() -> None:
         ({"valid": 0.7, "test": 0.4}, "shares in"),
         ({"batch_size": 0}, "data.batch_size must be >= 1"),
         ({"path": "a", "name": "b"}, "give one of them"),
+        ({"path": "a", "image_column": "b"}, "data.image_column is of a set of the hub"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -135,6 +137,76 @@ def test_a_broken_picture_among_good_ones_is_named(tmp_path: Path) -> None:
     empty.mkdir()
     with pytest.raises(ValueError, match="no images in it"):
         made(path=str(empty))
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (np.zeros((4, 5), np.uint8), r"1\.png: expected 4 × 4 pixels, grey as .*0\.png, got 4 × 5"),
+        (
+            np.zeros((4, 4, 3), np.uint8),
+            r"1\.png: expected 4 × 4 pixels, grey as .*, got .* colour",
+        ),
+        (np.zeros((4, 4), np.uint16), r"1\.png: expected 8 bits a pixel"),
+    ],
+    ids=["size", "mode", "depth"],
+)
+def test_a_picture_of_another_size_or_mode_is_named(
+    tmp_path: Path, other: np.ndarray, said: str
+) -> None:
+    from PIL import Image
+
+    for n, pixels in enumerate([np.zeros((4, 4), np.uint8), other, np.zeros((4, 4), np.uint8)]):
+        Image.fromarray(pixels).save(tmp_path / f"{n}.png")
+    with pytest.raises(ValueError, match=said):
+        made(path=str(tmp_path))
+
+
+def test_a_picture_broken_anywhere_is_named_or_read(tmp_path: Path) -> None:
+    from PIL import Image
+
+    file = tmp_path / "a.png"
+    random = np.random.default_rng(1)
+    Image.fromarray(random.integers(0, 256, (6, 6, 3), np.uint8)).save(file)
+    whole = file.read_bytes()
+    refused = 0
+    for _ in range(300):
+        broken = bytearray(whole)
+        for place in random.integers(0, len(whole), 3):
+            broken[place] = random.integers(256)
+        file.write_bytes(broken[: random.integers(1, len(whole) + 1)])
+        try:
+            assert read_picture(file).dtype == np.uint8
+        except ValueError as error:
+            assert str(file) in str(error)
+            refused += 1
+    assert refused > 200
+
+
+def test_sets_of_the_hub_need_no_classes(tmp_path: Path) -> None:
+    import datasets
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    pictures = [Image.fromarray(p) for p in random.integers(0, 256, (12, 4, 4, 3), np.uint8)]
+    classes = datasets.ClassLabel(names=["a", "b"])
+    features = {"image": datasets.Image(), "fine": classes, "coarse": classes}
+    columns = {"image": pictures, "fine": [0, 1] * 6, "coarse": [1, 1] * 6}
+    for names, chosen, expected in (
+        (["image"], None, 0),
+        (["image", "fine"], None, 2),
+        (["image", "fine", "coarse"], None, 0),
+        (["image", "fine", "coarse"], "fine", 2),
+    ):
+        folder = tmp_path / f"{len(names)}{chosen}"
+        folder.mkdir()
+        table = datasets.Dataset.from_dict(
+            {n: columns[n] for n in names},
+            features=datasets.Features({n: features[n] for n in names}),
+        )
+        table.to_parquet(str(folder / "train.parquet"))
+        data = made(name=str(folder), label_column=chosen, cache_dir=str(tmp_path / "cache"))
+        assert data.classes == expected and data.shape == (3, 4, 4) and data.levels == 256
 
 
 def test_simple_models_find_what_they_can_know() -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pixel_cases import each_kind, pixel_model
+from pixel_cases import KINDS, each_kind, pixel_model
 from seqmodels.cli import main
 from seqmodels.training.pixels import refuse_leaks
 from tiny import record, rows
@@ -72,11 +72,17 @@ def test_tensorboard_shows_images(finished: Path) -> None:
     assert [e.step for e in events.Images("samples")] == [2, 4]
 
 
-def test_images_are_drawn_and_completed(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_are_drawn_and_completed(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["sample", f"run={finished}", "num_images=5", "label=3"]) == 0
     assert f"5 images: {finished / 'sampled.png'}" in capsys.readouterr().out
     assert main(["complete", f"run={finished}", "num_images=3", "completions=2"]) == 0
-    assert "3 images, top_half kept" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 images, top_half kept" in said and "nats per image (16 levels): " in said
+    more = ["num_images=30", "completions=1", "data.eval_batch_size=8"]  # several batches of them
+    assert main(["complete", f"run={finished}", *more, f"output={tmp_path / 'many.png'}"]) == 0
+    assert "30 images" in capsys.readouterr().out
     with Image.open(finished / "completed.png") as picture:
         width, height = picture.size
     assert abs(height / width - 4 / 3) < 0.02  # as they are, what is given, two completions
@@ -91,9 +97,8 @@ def test_other_images_are_completed(
     np.savez(path, images=pixels, labels=np.array([1, 2]))
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(mask)
     words = ["complete", f"run={finished}", f"data.path={path}", "completions=1"]
-    # More than sixteen levels are not those of the run.
-    assert main(words) == 2
-    assert "images go up to 255, and those of the run to 15" in capsys.readouterr().err
+    assert main(words) == 0  # they are the run's levels
+    assert "taken together" not in capsys.readouterr().out
     np.savez(path, images=pixels // 15, labels=np.array([1, 2]))
     output = tmp_path / "out.png"
     assert main([*words, f"keep={mask}", f"output={output}"]) == 0
@@ -109,15 +114,69 @@ def test_other_images_are_completed(
     assert "expected images of 8 × 8 pixels and 1 channel(s)" in capsys.readouterr().err
 
 
+def test_pictures_of_more_levels_than_the_runs_are_completed(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    levels = np.random.default_rng(0).integers(0, 16, (3, 8, 8))
+    folder, output = tmp_path / "png", tmp_path / "out.png"
+    (folder / "4").mkdir(parents=True)
+    for n, image in enumerate(levels):
+        Image.fromarray((image * 16 + 9).astype(np.uint8)).save(folder / "4" / f"{n}.png")
+    words = ["complete", f"run={finished}", f"data.path={folder}", f"output={output}"]
+    assert main(words) == 0
+    assert "16 levels are taken together to one of the run's 16" in capsys.readouterr().out
+    with Image.open(output) as opened:
+        shown = np.asarray(opened)[4:57:7, 4:170, 0]  # the middles of a row of pixels each
+    columns = np.concatenate([np.arange(8) * 7 + 57 * n for n in range(3)])
+    expected = np.concatenate(list(levels), 1) * 17
+    assert np.array_equal(shown[:8, columns], expected)
+    for file in (folder / "4").iterdir():
+        file.rename(folder / file.name)
+    (folder / "4").rmdir()
+    assert main(words) == 2
+    assert "the images have no classes" in capsys.readouterr().err
+
+
+def test_commands_that_do_not_fit_say_so(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["analyse", f"run={finished}"]) == 2
+    assert "read no sequence that could be followed" in capsys.readouterr().err
+    assert main(["export", f"run={finished}"]) == 2
+    assert "use format=safetensors" in capsys.readouterr().err
+    assert main(["eval", f"run={finished}"]) == 0
+    said = capsys.readouterr().out
+    assert "16 levels" in said and "test/bits_per_dim" in said
+
+
+def test_layers_of_several_kinds_are_configured(tmp_path: Path) -> None:
+    words = [w for w in tiny_images(tmp_path / "run") if "num_layers" not in w]
+    more = ["model/layers=mixed_pixel_layers", "model.layers.layer.1.kernel_size=5"]
+    assert main([*words, *more]) == 0
+    content = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    shapes = {n: tuple(w.shape) for n, w in content["state_dict"].items()}
+    kinds = ["0.across.weight", "1.lstm.", "2.left.", "3.conv.weight"]
+    assert all(any(f"stack.layers.{k}" in name for name in shapes) for k in kinds)
+    assert main(["sample", f"run={tmp_path / 'run'}", "num_images=2"]) == 0
+
+
 @pytest.mark.slow
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [k for k in KINDS if k != "mixed"])
+def test_a_resumed_run_is_the_uninterrupted_one(kind: str, tmp_path: Path) -> None:
+    """Stopped in the middle of an epoch, with images drawn at every validation."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    more = ["model/layers=gated_pixelcnn", "data.binarisation=dynamic", "~callbacks.images"]
+    more = [f"model/layers={kind}", "data.binarisation=dynamic", "model.conditional=true"]
     more += ["scheduler=none", "callbacks.checkpoint.every_n_steps=1"]
     assert main(tiny_images(whole, *more, "trainer.max_steps=8")) == 0
     assert main(tiny_images(parts, *more, "trainer.max_steps=3")) == 0
     assert main(tiny_images(parts, *more, "trainer.max_steps=8", "resume=true")) == 0
     assert rows(whole)[-1] == rows(parts)[-1]
+    ends = [
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (whole, parts)
+    ]
+    for name, weight in ends[0]["state_dict"].items():
+        assert torch.equal(weight, ends[1]["state_dict"][name]), name
+    assert (whole / "samples.png").read_bytes() == (parts / "samples.png").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pixel_cases import each_kind, pixel_model
+from seqmodels.models.pixel_masks import keep_mask
 from seqmodels.models.pixel_sampling import _Pixels, draw, sample_images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,7 +34,9 @@ def test_incremental_samples_are_the_naive_ones(
 
 
 @each_kind
-@pytest.mark.parametrize("shape", [(1, 5, 4), (3, 3, 4)], ids=["grey", "colour"])
+@pytest.mark.parametrize(
+    "shape", [(1, 5, 4), (3, 3, 4), (1, 28, 28)], ids=["grey", "colour", "large"]
+)
 @torch.no_grad()
 def test_their_logits_are_those_of_the_whole_image(kind: str, shape: tuple[int, int, int]) -> None:
     model = pixel_model(kind, shape, 4)
@@ -52,22 +55,41 @@ def test_their_logits_are_those_of_the_whole_image(kind: str, shape: tuple[int, 
             steps.done(column, known)
 
 
-@pytest.mark.parametrize("incremental", [True, False])
-def test_completion_keeps_what_is_given_and_draws_the_rest(incremental: bool) -> None:
-    model = pixel_model("diagonal_bilstm", (1, 4, 4), 4)
-    given = torch.randint(4, (6, 1, 4, 4), generator=torch.Generator().manual_seed(0))
-    keep = torch.zeros(4, 4, dtype=torch.bool)
-    keep[:2] = keep[3, 1] = True
-    found = sample_images(model, 6, given=given, keep=keep, incremental=incremental)
-    assert torch.equal(found[:, :, keep], given[:, :, keep])
-    assert not torch.equal(found, given)
-    own = keep.expand(6, 4, 4).clone()
-    own[0] = True
-    assert torch.equal(sample_images(model, 6, given=given, keep=own)[0], given[0])
-    if incremental:
-        assert torch.equal(
-            found, sample_images(model, 6, given=given, keep=keep, incremental=False)
-        )
+@each_kind
+@pytest.mark.parametrize("shape", [(1, 4, 5), (3, 3, 3)], ids=["grey", "colour"])
+def test_completion_keeps_what_is_given_and_draws_the_rest(
+    kind: str, shape: tuple[int, int, int]
+) -> None:
+    model = pixel_model(kind, shape, 4)
+    _, height, width = shape
+    given = torch.randint(4, (6, *shape), generator=torch.Generator().manual_seed(0))
+    for name in ("top_half", "centre", "random"):
+        keep = keep_mask(name, height, width)
+        of_each = keep.expand(6, height, width).clone()
+        of_each[0], of_each[1] = True, False
+        for mask in (keep, of_each):
+            quick, slow = (
+                sample_images(
+                    model, 6, given=given, keep=mask, incremental=fast, temperature=0.7, seed=2
+                )
+                for fast in (True, False)
+            )
+            assert torch.equal(quick, slow)
+            kept = mask.expand(6, height, width).unsqueeze(1).expand_as(given)
+            assert torch.equal(quick[kept], given[kept])
+            assert not torch.equal(quick, given)
+    assert torch.equal(quick[0], given[0])
+
+
+@each_kind
+def test_what_is_drawn_depends_on_what_was_given_before_it_only(kind: str) -> None:
+    model = pixel_model(kind, (1, 4, 4), 4)
+    given = torch.randint(4, (2, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+    keep = keep_mask("bottom_half", 4, 4)
+    found = sample_images(model, 2, given=given, keep=keep)
+    other = sample_images(model, 2, given=(given + 1) % 4, keep=keep)
+    assert torch.equal(found[:, :, :2], other[:, :, :2])
+    assert torch.equal(found[:, :, :2], sample_images(model, 2)[:, :, :2])
 
 
 def test_samples_are_those_of_the_model() -> None:

@@ -39,7 +39,9 @@ def in_order(model: PixelRNN, seed: int = 0, labels: Tensor | None = None) -> Te
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(1, height, width, channels, generator=generator, dtype=torch.float64)
 
-    mixed = torch.randn(model.logits(values).shape[-1], generator=generator, dtype=torch.float64)
+    mixed = torch.randn(
+        model.logits(values, labels).shape[-1], generator=generator, dtype=torch.float64
+    )
 
     def scores(v: Tensor) -> Tensor:
         logits = model.logits(v, labels).permute(0, 2, 3, 1, 4)  # (1, R, W, C, L)
@@ -65,27 +67,42 @@ def test_the_likelihoods_of_all_images_sum_to_one(
     assert abs(float(total) - 1.0) < 1e-9
 
 
-@pytest.mark.parametrize("label", [0, 2])
-def test_they_do_given_a_class_and_with_a_bernoulli_head(label: int) -> None:
-    settings = {"num_classes": 3, "conditional": True, "likelihood": "bernoulli"}
-    model = pixel_model("gated_pixelcnn", (1, 2, 3), 2, **settings)
-    images = all_images((1, 2, 3), 2)
-    with torch.no_grad():
-        told = model.log_likelihood(images, torch.full((len(images),), label))
-        other = model.log_likelihood(images, torch.full((len(images),), 1))
-    assert abs(float(told.exp().sum()) - 1.0) < 1e-9
-    assert not torch.allclose(told, other)
+@each_kind
+@pytest.mark.parametrize(
+    ("shape", "more"),
+    [((1, 2, 3), {"likelihood": "bernoulli"}), ((3, 2, 1), {})],
+    ids=["bernoulli", "colour"],
+)
+def test_they_do_given_a_class(
+    kind: str, shape: tuple[int, int, int], more: dict[str, Any]
+) -> None:
+    model = pixel_model(kind, shape, 2, num_classes=3, conditional=True, **more)
+    images = all_images(shape, 2)
+    found = []
+    for label in range(3):
+        with torch.no_grad():
+            found.append(model.log_likelihood(images, torch.full((len(images),), label)))
+        assert abs(float(found[-1].exp().sum()) - 1.0) < 1e-9
+    assert not torch.allclose(found[0], found[1]) and not torch.allclose(found[0], found[2])
 
 
 @each_kind
-@pytest.mark.parametrize("shape", [(1, 4, 5), (3, 3, 2)], ids=["grey", "colour"])
+@pytest.mark.parametrize(
+    "shape", [(1, 4, 5), (3, 3, 2), (3, 3, 3)], ids=["grey", "colour", "square"]
+)
 @pytest.mark.parametrize("residual", [True, False])
 def test_no_score_depends_on_its_own_or_a_later_value(
     kind: str, shape: tuple[int, int, int], residual: bool
 ) -> None:
-    moved = in_order(pixel_model(kind, shape, 3, residual=residual, skip=residual))
+    given = {} if residual else {"conditional": True, "num_classes": 2}
+    model = pixel_model(kind, shape, 3, 12, residual=residual, skip=residual, **given)
+    labels = torch.ones(1, dtype=torch.int64) if given else None
+    # Of two images: a rectifier may hide a value at one.
+    moved = in_order(model, 0, labels) + in_order(model, 1, labels)
     assert float(moved.triu().max()) == 0.0
     assert float(moved.max()) > 0.0
+    for a, b in ((1, 0), (2, 0), (2, 1)) if shape[0] == 3 else ():
+        assert float(moved[a::3, b::3].diagonal().max()) > 0.0  # p(G | R), p(B | R, G)
 
 
 @each_kind

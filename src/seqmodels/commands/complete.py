@@ -14,6 +14,7 @@ from seqmodels.config import apply_overrides, check, compose, to_plain
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from seqmodels.data.images.files import Array
     from seqmodels.data.pixels import PixelImages
     from seqmodels.models import PixelRNN
 
@@ -40,7 +41,7 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     changed = apply_overrides(to_plain(stored), of_run)
     check(changed)
     try:
-        images, labels = _images(changed, described, model, of_run, cfg.num_images)
+        images, labels, levels = _images(changed, described, model, of_run, cfg.num_images)
         keep = _mask(cfg.keep, model, cfg.seed)
         model.check(images, labels)
     except building.USER_MISTAKES as error:
@@ -64,7 +65,7 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     picture = completion_grid(images, completed, keep, model.levels)
     path = write_picture(picture, cfg.output, run_dir, "completed.png")
     shown = ", ".join(f"{-value:.2f}" for value in nats[1:])
-    print(f"nats per image: {-nats[0]:.2f} as they are, {shown} completed")
+    print(f"nats per image ({levels}): {-nats[0]:.2f} as they are, {shown} completed")
     print(f"{len(images)} images, {cfg.keep} kept: {path}")
     return 0
 
@@ -75,8 +76,9 @@ def _images(
     model: PixelRNN,
     of_run: list[str],
     count: int,
-) -> tuple[Tensor, Tensor]:
-    """Test images of the run's data, or the images of data.path as they come."""
+) -> tuple[Tensor, Tensor, str]:
+    """Test images of the run's data, or the images of data.path as they come; their classes, and
+    how their levels came about."""
     import torch
 
     from seqmodels.config import instantiate
@@ -86,8 +88,11 @@ def _images(
     data: PixelImages = instantiate(cfg.data)
     if not any(text.startswith("data.path=") for text in of_run) or data.path is None:
         data.setup()
-        batch = next(iter(data.test_loader()))
-        return batch.inputs[:count], batch.targets[:count]
+        batches = list(data.test_loader())
+        given, classes = (
+            torch.cat(each)[:count] for each in zip(*(b[:2] for b in batches), strict=True)
+        )
+        return given, classes, data.levels_shown
     # A few images need no splits.
     read = read_images(data.path)
     whole = read.get("test") or read["train"]
@@ -98,16 +103,38 @@ def _images(
             f"as the model was trained with, got {whole.pixels.shape[1:]} (height, width, channels)"
         )
     data.top = int(described["top"])
-    if whole.top > data.top:
-        raise ValueError(
-            f"{data.path}: the images go up to {whole.top}, and those of the run to {data.top}"
-        )
-    pixels = np.moveaxis(whole.pixels[:count], -1, 1)
-    if whole.top < data.top:  # black and white
-        pixels = (pixels // whole.top * data.top).astype(np.uint8)
+    pixels = _on_scale(np.moveaxis(whole.pixels[:count], -1, 1), whole.top, data.top, data.path)
     levels = data.to_levels(pixels, np.random.default_rng(data.binarisation_seed))
+    if whole.labels is None and model.num_classes:
+        raise ValueError(
+            f"{data.path}: the images have no classes, and the model is given the class of an "
+            "image: put them into one folder for each class, or into an .npz file with labels"
+        )
     labels = np.full(len(levels), IGNORE) if whole.labels is None else whole.labels[:count]
-    return torch.from_numpy(levels.astype(np.int64)), torch.from_numpy(labels.astype(np.int64))
+    found, classes = (torch.from_numpy(each.astype(np.int64)) for each in (levels, labels))
+    return found, classes, data.levels_shown
+
+
+def _on_scale(pixels: Array, own: int, top: int, path: str) -> Array:
+    """Pixels from 0 to `own` as pixels from 0 to `top`, the greatest of the run's images.
+
+    Black and white becomes 0 and `top`; of more levels than the run's a whole number is taken
+    together. Pixels that all lie within the run's levels are these already: how many an array could
+    have is not written in it.
+    """
+    if own == 1:
+        return (pixels * np.uint8(top)).astype(np.uint8)
+    if own == top or int(pixels.max()) <= top:
+        return pixels
+    if (own + 1) % (top + 1):
+        raise ValueError(
+            f"{path}: the images have {own + 1} levels, which cannot be taken together to the "
+            f"{top + 1} of the run"
+        )
+    together = (own + 1) // (top + 1)
+    print(f"{path}: {together} levels are taken together to one of the run's {top + 1}")
+    joined: Array = pixels // np.uint8(together)
+    return joined
 
 
 def _mask(keep: str, model: PixelRNN, seed: int) -> Tensor:

@@ -365,6 +365,8 @@ class Run:
                 print(f"{name:28s} {short(value):>10s}{also}")
         for name, value in self.baselines.items():
             print(f"{'baseline ' + name:28s} {short(value):>10s}")
+        if "binarisation" in fields["data"]:  # without which a likelihood says nothing
+            print(f"images: {fields['data']['binarisation']}")
         print(f"finished in {fields['wall_time_seconds']:.0f} s: {self.run_dir}", flush=True)
 
 

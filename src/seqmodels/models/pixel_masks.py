@@ -27,7 +27,7 @@ def keep_mask(name: str, height: int, width: int, seed: int = 0) -> Tensor:
     elif name == "right_half":
         keep[:, width // 2 :] = True
     elif name in ("centre", "border"):
-        rows, columns = height // 4, width // 4
+        rows, columns = (height + 1) // 4, (width + 1) // 4
         keep[rows : height - rows, columns : width - columns] = True
         keep = keep if name == "centre" else ~keep
     elif name == "random":

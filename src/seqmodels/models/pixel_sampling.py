@@ -112,7 +112,6 @@ class _Pixels:
         self.scale = 2.0 / (model.levels - 1)
         self.first = ConvSteps(model.first, count, width, like)
         self.stack = model.stack.start(count, width, like)
-        self.vertical: Tensor | None = None
         self.classes = self.classes_rows = None
         if model.classes is not None:
             assert labels is not None

@@ -17,8 +17,8 @@ from seqmodels.layers.pixel.masked import odd_kernel
 Likelihood = Literal["categorical", "bernoulli"]
 MOST_LEVELS = 256
 NOT_OVER_IMAGES = (
-    "model=pixelrnn takes layers over images: model/layers=row_lstm, diagonal_bilstm, pixelcnn or "
-    "gated_pixelcnn"
+    "model=pixelrnn takes layers over images: model/layers=row_lstm, diagonal_bilstm, pixelcnn, "
+    "gated_pixelcnn or mixed_pixel_layers"
 )
 
 

@@ -24,6 +24,7 @@ def read_hub(
     image_column: str | None = None,
     label_column: str | None = None,
     cache_dir: str | None = None,
+    classes: bool = True,
 ) -> dict[Split, Images]:
     """The splits of a set with a column of images and one of classes; "train" among them.
 
@@ -32,6 +33,8 @@ def read_hub(
         config: the set's configuration, where it has several.
         image_column, label_column: None: the only one of that kind.
         cache_dir: where `datasets` keeps what it read; None: its own place.
+        classes: whether there must be classes; False: the images are without, unless label_column
+            is given or the set has just one column of them.
 
     Raises:
         ValueError: it cannot be had, or has no such columns.
@@ -49,17 +52,22 @@ def read_hub(
     for hub_name, table in loaded.items():
         split = _SPLITS.get(str(hub_name))
         if split is not None:
-            splits[split] = _images(table, image_column, label_column, f"{shown}, split {hub_name}")
+            place = f"{shown}, split {hub_name}"
+            splits[split] = _images(table, image_column, label_column, place, classes)
     if "train" not in splits:
         raise ValueError(f"{shown} has no split 'train'; it has {', '.join(map(str, loaded))}")
     return splits
 
 
-def _images(table: Any, image_column: str | None, label_column: str | None, shown: str) -> Images:
+def _images(
+    table: Any, image_column: str | None, label_column: str | None, shown: str, classes: bool
+) -> Images:
     import datasets
 
     images = _column(table, image_column, datasets.Image, "image", shown)
-    labels = _column(table, label_column, datasets.ClassLabel, "label", shown)
+    labels = None
+    if classes or label_column is not None or len(_fitting(table, datasets.ClassLabel)) == 1:
+        labels = _column(table, label_column, datasets.ClassLabel, "label", shown)
     if len(table) == 0:
         raise ValueError(f"{shown}: there is nothing in it")
     pixels, places = [], [f"{shown}, row {row}" for row in range(len(table))]
@@ -67,16 +75,21 @@ def _images(table: Any, image_column: str | None, label_column: str | None, show
         if picture is None:
             raise ValueError(f"{place}: there is no image")
         pixels.append(to_array(picture, place))
+    if labels is None:
+        return Images(alike(pixels, places), None)
     found = np.asarray(table[labels])
     if found.dtype.kind not in "iu" or found.min() < 0:
         raise ValueError(f"{shown}: column {labels!r} holds no classes from 0 for every row")
     return Images(alike(pixels, places), found.astype(np.int64))
 
 
+def _fitting(table: Any, kind: type) -> list[str]:
+    """The columns of this kind."""
+    return [column for column, feature in table.features.items() if isinstance(feature, kind)]
+
+
 def _column(table: Any, name: str | None, kind: type, what: str, shown: str) -> str:
-    fitting: list[str] = [
-        column for column, feature in table.features.items() if isinstance(feature, kind)
-    ]
+    fitting = _fitting(table, kind)
     if name is None:
         if len(fitting) == 1:
             return fitting[0]

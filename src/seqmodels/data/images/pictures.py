@@ -86,18 +86,16 @@ def read_picture(file: Path) -> Array:
     Raises:
         ValueError: it is no picture, or has more than 8 bits a pixel and channel.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(file) as opened:
             opened.load()
-            return to_array(opened, file)
-    except (
-        UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError
-    ) as error:  # fmt: skip
-        if isinstance(error, PermissionError):
-            raise
+    except PermissionError:
+        raise
+    except Exception as error:  # a broken file shows in many ways, each format's decoder its own
         raise ValueError(f"{file}: not an image that can be read: {error}") from None
+    return to_array(opened, file)
 
 
 def to_array(picture: Image, place: object) -> Array:

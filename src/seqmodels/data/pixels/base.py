@@ -108,6 +108,10 @@ class PixelImages(DataModule):
                 f"data.path={path} and data.name={name}: give one of them, files or a set of the "
                 "hub"
             )
+        of_hub = {"config": config, "image_column": image_column, "label_column": label_column}
+        for setting, given in of_hub.items():
+            if name is None and given is not None:
+                raise ValueError(f"data.{setting} is of a set of the hub, which data.name=NAME is")
         if binarisation != "none" and levels not in (None, 2):
             raise ValueError(
                 f"data.binarisation={binarisation} leaves 2 levels, and data.levels is {levels}"
@@ -177,6 +181,7 @@ class PixelImages(DataModule):
             image_column=self.image_column,
             label_column=self.label_column,
             cache_dir=self.cache_dir,
+            classes=False,
         )
 
     def _take(self, split: Split, source: Images, rows: Array) -> None:
@@ -216,6 +221,15 @@ class PixelImages(DataModule):
         if self.binarisation != "none":
             return 2
         return self.top + 1 if self.wanted_levels is None else self.wanted_levels
+
+    @property
+    def levels_shown(self) -> str:
+        """How the levels came about: numbers of images binarised otherwise cannot be compared."""
+        if self.binarisation == "none":
+            return f"{self.levels} levels"
+        if self.binarisation == "threshold":
+            return f"black and white at {self.top / 2:g} of {self.top}"
+        return f"{self.binarisation} binarisation, seed {self.binarisation_seed}"
 
     # --- what a data module offers ------------------------------------------------------------
 
@@ -274,20 +288,15 @@ class PixelImages(DataModule):
             digest.update(self._labels[split].tobytes())
         counts = {split: len(self._images[split]) for split in SPLITS}
         channels, height, width = self.shape
-        how = f"{self.levels} levels"
-        if self.binarisation == "threshold":
-            how = f"black and white at {self.top / 2:g} of {self.top}"
-        elif self.binarisation != "none":
-            how = f"{self.binarisation} binarisation, seed {self.binarisation_seed}"
         kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
         return {
-            "summary": f"{self.shown}: {height} × {width}, {kind}, {how}; "
+            "summary": f"{self.shown}: {height} × {width}, {kind}, {self.levels_shown}; "
             + ", ".join(f"{n:,} {s}" for s, n in counts.items()),
             "digest": digest.hexdigest(),
             "images": counts,
             "sizes": self.sizes(),
             "top": self.top,
-            "binarisation": how,
+            "binarisation": self.levels_shown,
         }
 
     def baselines(self) -> dict[str, float]:
