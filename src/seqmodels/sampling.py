@@ -30,9 +30,10 @@ def choose_next(
     Returns:
         (B,) int64.
     """
-    if temperature == 0.0:
+    if temperature < torch.finfo(logits.dtype).tiny:  # it would divide by zero
         return logits.argmax(-1)
-    logits = logits / temperature
+    # The likeliest at 0, so that no temperature makes it infinite.
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature
     if top_k is not None and top_k < logits.shape[-1]:
         smallest = logits.topk(top_k, dim=-1).values[:, -1:]  # (B, 1)
         logits = logits.masked_fill(logits < smallest, -torch.inf)
