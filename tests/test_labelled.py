@@ -193,7 +193,7 @@ def test_a_text_longer_than_the_csv_module_reads_is_cut_too(tmp_path: Path) -> N
 
 def test_word_vectors_start_the_embedding(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "x.csv", ROWS)
-    (tmp_path / "v.txt").write_text("2 3\nfine 1 2 3\nunseen 4 5 6\n", encoding="utf-8")
+    (tmp_path / "v.txt").write_text("2 3\nfine 1 2 3\n. . . 4 5 6\n", encoding="utf-8")
     data = data_of(path, vectors=str(tmp_path / "v.txt"))
     vectors, vocabulary = data.initial_vectors(), data.vocabulary
     assert vectors is not None and vocabulary is not None

@@ -31,7 +31,8 @@ def within_budget(cfg: DictConfig) -> DictConfig:
     """The same configuration with the widest layers that keep to its budget.
 
     All layers get one width; where the head's weights are the embedding's, the embedding gets it
-    too. The model is built for each width that is tried, on no device where only its sizes count.
+    too. The model is built for each width that is tried, which takes a while where building does (a
+    reservoir's spectral radius).
 
     Raises:
         UserError: the model has no layers of a width, or the fewest units are more than the budget.
