@@ -39,6 +39,11 @@ def drawn(logits: list[float], **settings: object) -> list[float]:
 LOGITS = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().tolist()
 
 
+def test_of_equally_likely_tokens_no_more_than_k_are_left() -> None:
+    found = drawn([0.0, 0.0, 0.0, -1.0], top_k=2)
+    assert sum(share > 0 for share in found) == 2 and found[3] == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
