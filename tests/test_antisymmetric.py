@@ -21,6 +21,23 @@ def test_the_recurrent_map_has_the_damping_as_its_only_real_part(gamma: float) -
     assert eigenvalues.imag.abs().max() > 0.1
 
 
+@pytest.mark.parametrize(("epsilon", "gamma"), [(None, None), (0.5, 0.9)])
+@pytest.mark.parametrize("hidden", [50, 300])
+def test_a_state_carried_for_long_does_not_grow(
+    epsilon: float | None, gamma: float | None, hidden: int
+) -> None:
+    torch.manual_seed(0)
+    settings = {} if epsilon is None else {"epsilon": epsilon, "gamma": gamma}
+    cell = AntisymmetricCell(4, hidden, **settings).double()  # type: ignore[arg-type]
+    (stage,) = cell.prepare()
+    step = torch.eye(hidden) + cell.epsilon * stage.operator.weights[0]
+    assert torch.linalg.eigvals(step).abs().max() <= 1.0
+    with torch.no_grad():
+        y, _ = scan(cell, torch.randn(2000, 2, 4, dtype=torch.float64))
+    early, late = (part.pow(2).mean().sqrt() for part in (y[200:400], y[-200:]))
+    assert late < 1.1 * early
+
+
 @pytest.mark.parametrize("gate", [100.0, -100.0])
 def test_an_open_gate_is_the_plain_form_and_a_shut_one_keeps_the_state(gate: float) -> None:
     cell = AntisymmetricCell(INPUT, HIDDEN, gated=True).double()

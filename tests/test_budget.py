@@ -13,6 +13,7 @@ from seqmodels.cli import main
 from seqmodels.commands import building
 from seqmodels.commands.budget import _measured, with_width, within_budget
 from seqmodels.config import check, compose
+from seqmodels.errors import UserError
 
 CELLS = ("rnn", "lstm", "gru", "min_gru", "lru")
 
@@ -40,6 +41,37 @@ def test_the_width_is_the_largest_within_the_budget(
 
     assert cost(width) <= most < cost(width + 1)
     assert cfg.model.layers.hidden_size == 8  # the given configuration is as it was
+
+
+@pytest.mark.parametrize(
+    ("words", "step"),
+    [
+        (["model/cell=clockwork", "model.cell.periods=[1,2,4,8,16]"], 1),
+        (["model/cell=slstm", "model.cell.num_heads=3"], 3),
+        (["model/cell=delay"], 1),
+    ],
+)
+def test_widths_that_a_cell_refuses_are_passed_over(
+    tmp_path: Path, words: list[str], step: int
+) -> None:
+    cfg = composed(tiny.write_text(tmp_path), *words, "budget.parameters=6000")
+    width = within_budget(cfg).model.layers.hidden_size
+    data = building.build_data(cfg)
+
+    def cost(width: int) -> int:
+        return _measured("parameters", building.build_model(with_width(cfg, width), data), data)
+
+    assert width % step == 0
+    assert cost(width) <= 6000 < cost(width + step)
+
+
+def test_the_fewest_units_that_a_cell_admits_may_cost_too_much(tmp_path: Path) -> None:
+    path = tiny.write_text(tmp_path)
+    with pytest.raises(UserError, match="with 4 units, the fewest that it admits, a layer"):
+        within_budget(composed(path, "model/cell=clockwork", "budget.state=3"))
+    with pytest.raises(UserError, match="distinct whole numbers"):
+        words = ("model/cell=clockwork", "model.cell.periods=[4,2]", "budget.state=300")
+        within_budget(composed(path, *words))
 
 
 def test_flops_of_the_products_are_counted(tmp_path: Path) -> None:

@@ -145,6 +145,32 @@ def test_prompts_go_on_in_their_line(level: Level, prompt: str | None, tokens: l
     assert [vocabulary.symbols[n] for n in vocabulary.encode_prompt(prompt)] == tokens
 
 
+def test_an_empty_prompt_starts_with_a_symbol_that_the_text_has() -> None:
+    vocabulary = Vocabulary.build("abbb", "char")  # no line break
+    assert [vocabulary.symbols[n] for n in vocabulary.encode_prompt("")] == ["b"]
+    rare = Vocabulary.build("ab", "char", min_count=2)
+    assert rare.encode_prompt(None) == [rare.unk_id]  # there is nothing else
+
+
+@pytest.mark.parametrize(
+    ("level", "prompt", "unknown", "opening"),
+    [
+        ("char", "aЖbЖ日", ["Ж", "日"], "aЖbЖ日"),
+        ("char", "ab", [], "ab"),
+        ("word", "a zz b yy zz", ["zz", "yy"], "a zz b yy zz "),
+        ("word", "a b\n", [], "a b\n"),
+        ("word", "a ", [], "a "),
+        ("word", None, [], ""),
+    ],
+)
+def test_what_is_unknown_in_a_prompt_and_how_it_opens_a_text(
+    level: Level, prompt: str | None, unknown: list[str], opening: str
+) -> None:
+    vocabulary = Vocabulary.build(["a", "b", "\n" if level == "char" else EOS], level)
+    assert vocabulary.unknown_in(prompt) == unknown
+    assert vocabulary.opening(prompt) == opening
+
+
 def test_prompts_are_turned_to_lower_case_as_the_text_was() -> None:
     vocabulary = Vocabulary.build("ab", "char", lowercase=True)
     assert vocabulary.encode_prompt("AB") == vocabulary.encode_prompt("ab")

@@ -182,9 +182,18 @@ def test_long_texts_are_cut_and_counted(tmp_path: Path) -> None:
     assert "5 of 8 cut after 3 tokens" in data.describe()["summary"]
 
 
+def test_a_text_longer_than_the_csv_module_reads_is_cut_too(tmp_path: Path) -> None:
+    usual = csv.field_size_limit()
+    rows = [("so " * 50_000 + "fine", "pos"), *ROWS]
+    data = data_of(write_rows(tmp_path / "x.csv", rows), max_length=9)
+    assert data.describe()["cut"] == 1
+    assert max(len(text) for texts in data._ids.values() for text in texts) == 9
+    assert csv.field_size_limit() == usual
+
+
 def test_word_vectors_start_the_embedding(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "x.csv", ROWS)
-    (tmp_path / "v.txt").write_text("2 3\nfine 1 2 3\nunseen 4 5 6\n", encoding="utf-8")
+    (tmp_path / "v.txt").write_text("2 3\nfine 1 2 3\n. . . 4 5 6\n", encoding="utf-8")
     data = data_of(path, vectors=str(tmp_path / "v.txt"))
     vectors, vocabulary = data.initial_vectors(), data.vocabulary
     assert vectors is not None and vocabulary is not None
@@ -209,13 +218,16 @@ BROKEN: list[tuple[str, str, dict[str, Any], str]] = [
     ("x.csv", "text,label\nfine,1\n", {}, "the label '1'"),
     ("x.csv", "text,label\nfine,1\ndull,0\n", {}, "2 examples leave none for"),
     ("x.csv", 'text,label\n"fine,1\n', {}, "line 2: unexpected end of data"),
+    ("x.csv", 'text,label\n"fine,1\ndull,0\n', {}, "line 2: .* is a quote left open"),
+    ("x.csv", 'text,label\nfine,1\n"two\nlines",0,3\n', {}, "line 3: expected 2 columns"),
+    ("x.csv", "text,label,text\nfine,1,dull\n", {}, "2 columns are called 'text'"),
     ("x.jsonl", '{"text": "fine", "label": 1}\nnonsense\n', {}, r"x\.jsonl, line 2: not JSON"),
     ("x.jsonl", '["fine", 1]\n', {}, "line 1: expected an object"),
     ("x.jsonl", '{"text": 3, "label": 1}\n', {}, "line 1: expected a text, got int 3"),
     ("x.parquet", "PAR1 nonsense", {}, r"x\.parquet: "),
     ("x.csv.gz", "no gzip", {}, r"x\.csv\.gz: cannot be decompressed"),
     ("x.doc", "fine", {}, r"expected \.csv, \.tsv"),
-    ("x.csv", "", {}, "has no column 'text'"),
+    ("x.csv", "", {}, "nothing in its first line, expected names of columns"),
     ("x.csv", "text,label\n", {}, "there is no example in it"),
     ("x.csv", "text,label\n…,1\n", {"level": "char", "fold": 11}, "data.fold must lie in 0 … 9"),
 ]  # fmt: skip

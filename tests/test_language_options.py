@@ -99,6 +99,19 @@ def test_averaging_begins_at_the_trigger_and_is_the_mean_of_the_steps() -> None:
     assert other.tolist() == pytest.approx([4.0, 4.0])
 
 
+@pytest.mark.parametrize("patience", [1, 2, 3, 5])
+def test_averaging_waits_for_validations_old_enough(patience: int) -> None:
+    averaging = Averaging([nn.Parameter(torch.zeros(1))], patience=patience)
+    losses = [9.0, 1.0, *[5.0 + n for n in range(8)]]
+    triggered = None
+    for number, loss in enumerate(losses):
+        averaging.after_validation(loss)
+        if averaging.active and triggered is None:
+            triggered = number
+    # The best, number 1, is old enough once `patience` others lie between it and the one at hand.
+    assert triggered == patience + 2
+
+
 OPTIONS = (
     "data.random_seq_len=true", "model.embedding.token_dropout=0.2", "model.embedding.dropout=0.2",
     "model.embedding.same_mask=true", "model.head.dropout=0.2", "model.head.same_mask=true",

@@ -109,6 +109,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("a.json", b'{"train": [[[60], [130]]], "test": [[[60], [61]]]}', "train 0, step 1: .*130"),
     ("a.json", b'{"train": [[[60]]], "test": [[[60], [61]]]}', r"train 0: 1 step"),
     ("a.json", b'{"train": [3], "test": [[[60], [61]]]}', "train 0: expected a list of steps"),
+    ("a.json", b'{"train": 5, "test": [[[60], [61]]]}', "train: expected a list of pieces, got 5"),
 ]
 
 

@@ -39,11 +39,18 @@ def drawn(logits: list[float], **settings: object) -> list[float]:
 LOGITS = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().tolist()
 
 
+def test_of_equally_likely_tokens_no_more_than_k_are_left() -> None:
+    found = drawn([0.0, 0.0, 0.0, -1.0], top_k=2)
+    assert sum(share > 0 for share in found) == 2 and found[3] == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
         ({}, [0.5, 0.3, 0.15, 0.05]),
         ({"temperature": 0.0}, [1.0, 0.0, 0.0, 0.0]),
+        ({"temperature": 1e-45}, [1.0, 0.0, 0.0, 0.0]),
+        ({"temperature": 1e-30}, [1.0, 0.0, 0.0, 0.0]),
         ({"temperature": 0.5}, [x * x / 0.365 for x in (0.5, 0.3, 0.15, 0.05)]),
         ({"top_k": 2}, [0.625, 0.375, 0.0, 0.0]),
         ({"top_k": 10}, [0.5, 0.3, 0.15, 0.05]),

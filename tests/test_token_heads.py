@@ -54,6 +54,35 @@ def test_loss_and_gradients_are_those_of_the_scores(
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_of_thousands_of_scores_are_those_of_the_plain_way(dtype: torch.dtype) -> None:
+    # Wider than any vector or block that a softmax works in, so that it may not read what it wrote.
+    hidden, weight, bias, targets = some(9, 8, 40_000)
+    hidden, weight, bias = (t.detach().to(dtype).requires_grad_() for t in (hidden, weight, bias))
+    ours = linear_cross_entropy(hidden, weight, bias, targets)
+    theirs = nn.functional.cross_entropy(nn.functional.linear(hidden, weight, bias), targets)
+    near = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 1e-11, "atol": 0.0}
+    torch.testing.assert_close(ours, theirs, **near)
+    for a, b in zip(
+        torch.autograd.grad(ours, (hidden, weight, bias)),
+        torch.autograd.grad(theirs, (hidden, weight, bias)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=near["rtol"], atol=max(near["atol"], 1e-15))
+
+
+def test_a_gradient_is_handed_out_once_and_scaled_by_what_comes_after() -> None:
+    hidden, weight, bias, targets = some(6, 3, 5)
+    loss = linear_cross_entropy(hidden, weight, bias, targets)
+    (whole,) = torch.autograd.grad(loss, weight, retain_graph=True)
+    with pytest.raises(RuntimeError, match="handed out before and is not kept"):
+        loss.backward()
+    (part,) = torch.autograd.grad(
+        0.25 * linear_cross_entropy(hidden, weight, bias, targets), weight
+    )
+    torch.testing.assert_close(part, 0.25 * whole)
+
+
 def test_scores_far_apart_lose_nothing() -> None:
     hidden = torch.tensor([[1.0], [-1.0], [1.0]], dtype=torch.float64)
     weight = torch.tensor([[900.0], [-900.0], [0.0]], dtype=torch.float64)

@@ -235,6 +235,15 @@ def test_several_samples(finished: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out.count("--- sample") == 3
 
 
+def test_a_prompt_of_unknown_symbols_is_read_and_said(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sample", f"run={finished}", "length=5", "prompt='Ж the Ж日'"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Ж the Ж日") and len(out) == len("Ж the Ж日") + 5 + 1
+    assert "prompt: read as <unk>" in err and "'Ж', '日'" in err
+
+
 def test_sample_ranges(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", f"run={finished}", "temperature=-1"]) == 2
     assert "temperature" in said(capsys)

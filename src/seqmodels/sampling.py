@@ -30,12 +30,14 @@ def choose_next(
     Returns:
         (B,) int64.
     """
-    if temperature == 0.0:
+    if temperature < torch.finfo(logits.dtype).tiny:  # it would divide by zero
         return logits.argmax(-1)
-    logits = logits / temperature
+    # The likeliest at 0, so that no temperature makes it infinite.
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature
     if top_k is not None and top_k < logits.shape[-1]:
-        smallest = logits.topk(top_k, dim=-1).values[:, -1:]  # (B, 1)
-        logits = logits.masked_fill(logits < smallest, -torch.inf)
+        kept = logits.topk(top_k, dim=-1).indices  # (B, k), of equally likely ones no more
+        others = torch.ones_like(logits, dtype=torch.bool).scatter(-1, kept, False)
+        logits = logits.masked_fill(others, -torch.inf)
     if top_p is not None and top_p < 1.0:
         ordered, order = logits.sort(dim=-1, descending=True)
         probabilities = ordered.softmax(-1)

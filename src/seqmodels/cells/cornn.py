@@ -51,7 +51,8 @@ class CoRNNCell(Cell[CoRNNState]):
         bias: whether there is a b.
 
     Against the paper: of its two discretisations this is the one damped by z_{t-1}, that of the
-    published programs, and not by z_t. The defaults are the paper's for sequential MNIST.
+    published programs, and not by z_t. The defaults are the paper's for sequential MNIST, where one
+    input moves y by Δt² at most; Δt = 0.9, γ = ε = 1 is near the plain network and does for text.
 
     Reference: Rusch & Mishra, "Coupled oscillatory recurrent neural network (coRNN): an accurate
     and (gradient) stable architecture for learning long time dependencies", ICLR 2021.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from seqmodels.errors import UserError
 from seqmodels.layers import Recurrent
 
 WIDEST = 1 << 16
+TRIED = 256  # widths in a row that a cell may refuse
 WIDTH = "model.layers.hidden_size"
 
 
@@ -30,10 +31,11 @@ def within_budget(cfg: DictConfig) -> DictConfig:
     """The same configuration with the widest layers that keep to its budget.
 
     All layers get one width; where the head's weights are the embedding's, the embedding gets it
-    too. The model is built for each width that is tried, on no device where only its sizes count.
+    too. The model is built for each width that is tried, which takes a while where building does (a
+    reservoir's spectral radius).
 
     Raises:
-        UserError: the model has no layers of a width, or even one unit is more than the budget.
+        UserError: the model has no layers of a width, or the fewest units are more than the budget.
     """
     from seqmodels.commands import building
 
@@ -50,12 +52,13 @@ def within_budget(cfg: DictConfig) -> DictConfig:
             own = with_width(cfg, width)
             return _measured(name, building.build_model(own, data), data)
 
-        width, own_cost = _widest(cost, most)
+        width, own_cost, kept = _widest(cost, most)
     except building.USER_MISTAKES as error:
         raise building.user_mistake(error) from error
-    if width == 0:
+    if not kept:
+        units = "one unit" if width == 1 else f"{width} units, the fewest that it admits,"
         raise UserError(
-            f"budget.{name}={most:,}: with one unit a layer this model already has {own_cost:,}"
+            f"budget.{name}={most:,}: with {units} a layer this model already has {own_cost:,}"
         )
     print(f"budget: {WIDTH}={width} has {own_cost:,} of {most:,} {name}", flush=True)
     return with_width(cfg, width)
@@ -70,22 +73,48 @@ def with_width(cfg: DictConfig, width: int) -> DictConfig:
     return own
 
 
-def _widest(cost: Any, most: int) -> tuple[int, int]:
-    """The largest width whose cost is at most so much, and that cost; (0, cost of 1) if none."""
-    least = cost(1)
-    if least > most:
-        return 0, least
-    low, low_cost, high = 1, least, 2
-    while high <= WIDEST and (found := cost(high)) <= most:
-        low, low_cost, high = high, found, 2 * high
-    while high - low > 1:
+def _widest(cost: Callable[[int], int], most: int) -> tuple[int, int, bool]:
+    """The largest width whose cost is at most so much, its cost, and True.
+
+    Not every cell has every width (a unit for each of its periods at least, as many to each of its
+    heads), so those that the layers refuse are passed over. Where even the narrowest costs more:
+    that one, its cost, and False.
+
+    Raises:
+        ValueError: none of the first widths can be built; what the constructors say of one unit.
+    """
+    found = _narrowest(cost, 1, 1 + TRIED)
+    if found is None:
+        cost(1)
+        raise AssertionError("one unit was refused before")
+    low, low_cost = found
+    if low_cost > most:
+        return low, low_cost, False
+    high = 2 * low
+    while high <= WIDEST:
+        found = _narrowest(cost, high, high + TRIED)
+        if found is None or found[1] > most:
+            break
+        low, low_cost = found
+        high = 2 * low
+    while high - low > 1:  # nothing from `high` on is both possible and within the budget
         middle = (low + high) // 2
-        found = cost(middle)
-        if found <= most:
-            low, low_cost = middle, found
+        found = _narrowest(cost, middle, high)
+        if found is not None and found[1] <= most:
+            low, low_cost = found
         else:
             high = middle
-    return low, low_cost
+    return low, low_cost, True
+
+
+def _narrowest(cost: Callable[[int], int], first: int, end: int) -> tuple[int, int] | None:
+    """The first width from `first` to before `end` that the layers admit, and its cost."""
+    for width in range(first, end):
+        try:
+            return width, cost(width)
+        except ValueError:
+            continue
+    return None
 
 
 def _measured(name: str, model: nn.Module, data: DataModule) -> int:

@@ -71,6 +71,7 @@ def _text(cfg: DictConfig) -> int:
     import torch
 
     from seqmodels.commands import building
+    from seqmodels.data.vocabulary import UNK
     from seqmodels.sampling import check_sampling, stream
 
     length = LENGTH if cfg.length is None else cfg.length
@@ -81,6 +82,13 @@ def _text(cfg: DictConfig) -> int:
         raise UserError(str(error)) from None
     model, vocabulary = building.load_generator(cfg.run, cfg.checkpoint)
     prompt = vocabulary.encode_prompt(cfg.prompt)
+    if unknown := vocabulary.unknown_in(cfg.prompt):
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        print(
+            f"prompt: read as {UNK}, for the model does not know it: "
+            f"{', '.join(map(repr, unknown[:5]))}{more}",
+            file=sys.stderr,
+        )
     ids = torch.tensor([prompt]).expand(count, -1)  # (B, T)
     drawn = stream(
         model,
@@ -92,7 +100,7 @@ def _text(cfg: DictConfig) -> int:
         top_p=cfg.top_p,
         exclude=(vocabulary.unk_id,),
     )
-    start = cfg.prompt or ""
+    start = vocabulary.opening(cfg.prompt)
     if count == 1:
         sys.stdout.write(start)
         for token in drawn:

@@ -248,7 +248,10 @@ def _of_json(file: Path) -> _Named:
     found: _Named = {}
     for split, names in NAMES.items():
         for name in names:
-            for index, steps in enumerate(content.get(name) or []):
+            pieces = content.get(name) or []
+            if not isinstance(pieces, list):
+                raise ValueError(f"{file}, {name}: expected a list of pieces, got {pieces!r:.40}")
+            for index, steps in enumerate(pieces):
                 found.setdefault(split, []).append(
                     (f"{name} {index}", _roll(steps, f"{file}, {name} {index}"))
                 )

@@ -157,14 +157,33 @@ class Vocabulary:
         return "\n" if symbol == EOS else symbol + " "
 
     def encode_prompt(self, prompt: str | None) -> list[int]:
-        """The numbers of a text to be continued; None or nothing: a line break."""
+        """The numbers of a text to be continued; None or nothing: a line break.
+
+        A text that has no line break starts with its most frequent symbol instead.
+        """
+        tokens = self._prompt_tokens(prompt)
+        if not tokens:
+            tokens = [EOS] if self.level == "word" else "\n"
+            if tokens[0] not in self.numbers:
+                return [0 if self.unk_id != 0 else min(1, len(self) - 1)]
+        return [int(number) for number in self.encode(tokens)]
+
+    def unknown_in(self, prompt: str | None) -> list[str]:
+        """The symbols of a prompt that are read as UNK, each once."""
+        unknown = [t for t in self._prompt_tokens(prompt) if t not in self.numbers]
+        return list(dict.fromkeys(unknown))
+
+    def opening(self, prompt: str | None) -> str:
+        """The prompt as what `decode_next` gives may follow it: a space after a last word."""
+        text = prompt or ""
+        return f"{text} " if self.level == "word" and text and not text[-1].isspace() else text
+
+    def _prompt_tokens(self, prompt: str | None) -> Sequence[str]:
         text = (prompt or "").lower() if self.lowercase else prompt or ""
         tokens = tokenise(text, self.level)
         if self.level == "word" and not text.endswith("\n"):
             tokens = tokens[:-1]  # a prompt goes on in its line unless it ends with a line break
-        if not tokens:
-            tokens = [EOS] if self.level == "word" else "\n"
-        return [int(number) for number in self.encode(tokens)]
+        return tokens
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

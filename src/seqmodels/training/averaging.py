@@ -47,7 +47,7 @@ class Averaging:
 
     def after_validation(self, loss: float) -> None:
         """Looks whether it is time."""
-        earlier = self.losses[: len(self.losses) - self.patience]
+        earlier = self.losses[: max(0, len(self.losses) - self.patience)]
         if not self.active and earlier and loss > min(earlier):
             self.active = True
             self._means = [p.detach().clone() for p in self.parameters]

@@ -47,8 +47,8 @@ class LanguageModelling(SequenceTask):
         data: the text, for the characters that a token stands for and the vocabulary. Where its
             chunks have random lengths, an update has the rate lr · T / seq_len (Merity et al.
             2017), with accumulated gradients that of the last chunk.
-        average_after: validations without a new best after which the weights are averaged
-            (`seqmodels.training.averaging`); None: never.
+        average_after: the weights are averaged from the first validation on that is worse than the
+            best of all but so many before it (`seqmodels.training.averaging`); None: never.
 
     Raises:
         ValueError: a layer of the model is not causal: it would read the tokens to be predicted; or

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+LONGEST = (1 << 31) - 1  # characters of a cell; the csv module itself stops at 131,072
 
 
 class Example(NamedTuple):
@@ -104,22 +105,40 @@ def _separated(
         reader = csv.reader(lines, strict=True)
     else:
         reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE, strict=True)
+    names = _next(reader, file)
+    if not names:
+        raise ValueError(f"{file}: there is nothing in its first line, expected names of columns")
+    columns = check_columns(names, text_column, label_column, str(file))
+    for column in columns:
+        if names.count(column) > 1:
+            raise ValueError(f"{file}: {names.count(column)} columns are called {column!r}")
+    at = [names.index(column) for column in columns]
+    while True:
+        place = f"{file}, line {reader.line_num + 1}"  # where it begins
+        cells = _next(reader, file)
+        if cells is None:
+            return
+        if not cells:
+            continue
+        if len(cells) != len(names):
+            raise ValueError(
+                f"{place}: expected {len(names)} columns, as in the first line, got {len(cells)}"
+            )
+        yield cells[at[0]], cells[at[1]], place
+
+
+def _next(reader: Any, file: Path) -> list[str] | None:
+    """The next row; None after the last."""
+    first = reader.line_num + 1
+    usual = csv.field_size_limit(LONGEST)  # of the whole process: others may count on it
     try:
-        names = next(reader, [])
-        columns = check_columns(names, text_column, label_column, str(file))
-        at = [names.index(column) for column in columns]
-        for cells in reader:
-            if not cells:
-                continue
-            place = f"{file}, line {reader.line_num}"
-            if len(cells) != len(names):
-                raise ValueError(
-                    f"{place}: expected {len(names)} columns, as in the first line, got "
-                    f"{len(cells)}"
-                )
-            yield cells[at[0]], cells[at[1]], place
+        row: list[str] | None = next(reader, None)
     except csv.Error as error:
-        raise ValueError(f"{file}, line {reader.line_num}: {error}") from None
+        why = f"{error}: is a quote left open?" if reader.line_num > first else str(error)
+        raise ValueError(f"{file}, line {first}: {why}") from None
+    finally:
+        csv.field_size_limit(usual)
+    return row
 
 
 def _json_lines(file: Path, text: str, text_column: str, label_column: str) -> Iterator[Row]:

@@ -15,8 +15,9 @@ def read_vectors(file: Path, vocabulary: Vocabulary) -> Tensor:
     """(V, E) float32: the vectors of the vocabulary's words; NaN in rows of words without one.
 
     Args:
-        file: a word and E numbers on each line, blanks between them, as of GloVe; a first line of
-            two whole numbers (how many, how long), as of word2vec, is passed over.
+        file: a word and E numbers on each line, blanks between them, as of GloVe, some of whose
+            words have blanks in them; a first line of two whole numbers (how many, how long), as of
+            word2vec, is passed over.
         vocabulary: of words.
 
     Raises:
@@ -26,16 +27,19 @@ def read_vectors(file: Path, vocabulary: Vocabulary) -> Tensor:
     found: np.ndarray | None = None
     with file.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
-            word, *cells = line.rstrip().split(" ")
-            if number == 1 and len(cells) == 1:
+            parts = line.rstrip().split(" ")
+            if number == 1 and len(parts) == 2:
                 continue
             if found is None:
-                found = np.full((len(vocabulary), len(cells)), np.nan, np.float32)
-            if len(cells) != found.shape[1]:
+                found = np.full((len(vocabulary), len(parts) - 1), np.nan, np.float32)
+            size = found.shape[1]
+            if len(parts) <= size:
                 raise ValueError(
-                    f"{file}, line {number}: expected a word and {found.shape[1]} numbers, got "
-                    f"{len(cells)}"
+                    f"{file}, line {number}: expected a word and {size} numbers, got "
+                    f"{len(parts) - 1}"
                 )
+            cells = parts[-size:]
+            word = " ".join(parts[:-size])
             place = vocabulary.numbers.get(word)
             if place is None:
                 continue

@@ -54,5 +54,6 @@ class SampleText(pl.Callback):
         text = vocabulary.decode(drawn[0].tolist())
         for board in boards:
             # Indented by four: a Markdown page shows it letter for letter.
-            page = "\n".join("    " + line for line in ((self.prompt or "") + text).split("\n"))
+            written = vocabulary.opening(self.prompt) + text
+            page = "\n".join("    " + line for line in written.split("\n"))
             board.experiment.add_text("samples", page, trainer.global_step)
