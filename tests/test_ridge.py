@@ -229,7 +229,17 @@ def test_memory_capacity_by_one_command(tmp_path: Path) -> None:
         "model.cell.nonlinearity=identity", "model.read_inputs=false",
     )  # fmt: skip
     assert 55 < record["metrics"]["test/memory_capacity"] <= 60
+    assert record["metrics"]["test/memory_bound"] == 60
     assert record["metrics"]["test/start_left"] == pytest.approx(0.98**100, rel=0.05)
+
+
+def test_what_is_random_in_training_is_random_in_the_fit(tmp_path: Path) -> None:
+    """Zoned-out states are other features: a setting that was ignored would leave no trace."""
+    losses = [
+        train(tmp_path / str(rate), "data=sines", f"model.layers.layer.zoneout={rate}")["metrics"]
+        for rate in (0.0, 0.5)
+    ]
+    assert losses[1]["train/loss"] > 2 * losses[0]["train/loss"]
 
 
 def test_files_of_unequal_length_are_fitted_apart(tmp_path: Path) -> None:

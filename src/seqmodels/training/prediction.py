@@ -325,6 +325,10 @@ class Regression(Prediction):
         values = super().metrics(stage, loss)
         if self._series is not None and stage != "train":
             values |= self._scores.values()
+            read = getattr(self.model, "num_features", None)
+            if self._scores.capacity and read is not None:
+                # No linear reader of so many numbers remembers more (Jaeger 2001).
+                values["memory_bound"] = float(min(read, self._series.num_targets))
             runs = free_runs(self.model, self._series) if stage == "test" else None
             if runs is not None:
                 values |= free_scores(*runs, self._series)
