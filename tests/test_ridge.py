@@ -242,6 +242,22 @@ def test_what_is_random_in_training_is_random_in_the_fit(tmp_path: Path) -> None
     assert losses[1]["train/loss"] > 2 * losses[0]["train/loss"]
 
 
+def test_what_drives_may_be_read_both_ways(tmp_path: Path) -> None:
+    """The mean of the inputs before and after: nobody who reads forwards alone can know it."""
+    u = [math.sin(t * t) for t in range(900)]
+    rows = [f"{u[t - 1] + u[t + 1]},{u[t]}" for t in range(1, 899)]
+    (tmp_path / "a.csv").write_text("\n".join(["y,u", *rows]))
+    error = {}
+    for layers in ("plain", "bidirectional"):
+        record = train(
+            tmp_path / layers, "data=series", f"data.path={tmp_path / 'a.csv'}", "data.target=y",
+            "data.inputs=u", "data.horizon=0", f"model/layers={layers}",
+            "model.cell.input_scaling=0.1", "model.cell.spectral_radius=0.3",
+        )  # fmt: skip
+        error[layers] = record["metrics"]["test/nrmse"]
+    assert error["bidirectional"] < 0.1 and error["plain"] > 0.5
+
+
 def test_files_of_unequal_length_are_fitted_apart(tmp_path: Path) -> None:
     """Two series with nothing between them: as if each had been read from rest."""
     for name, phase, length in (("a", 0.0, 300), ("b", 1.0, 200)):
@@ -276,6 +292,7 @@ def test_the_readout_may_be_trained_by_gradient_too(tmp_path: Path) -> None:
         (["task.penalties=[-1]"], "numbers >= 0"),
         (["data.valid=0", "task.penalties=[1,2]"], "takes validation data"),
         (["task.solver=magic"], "solver"),
+        (["model/layers=bidirectional"], "would see each answer among its inputs"),
     ],
 )
 def test_settings_that_do_not_fit(
