@@ -202,7 +202,7 @@ def lengths(out: Path) -> list[str]:
         "| steps of training, 200 units | peak resident memory | its states would take |",
         "|---|---|---|",
     ]
-    for steps in (20_000, 200_000):
+    for steps in (20_000, 60_000, 200_000):
         overrides = (
             "data=echo model=echo_state task=ridge optimizer=none scheduler=none clip=none "
             "callbacks=none model.layers.hidden_size=200 data.baseline_lags=1 "
