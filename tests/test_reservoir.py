@@ -163,6 +163,21 @@ def test_what_cannot_be_is_refused(arguments: dict[str, Any], said: str) -> None
         ReservoirCell(2, 10, **arguments)
 
 
+def test_signs_that_cancel_are_refused() -> None:
+    """Two units whose signs make a nilpotent matrix, [[1, −1], [1, −1]] or the like."""
+    refused = 0
+    for seed in range(40):
+        torch.manual_seed(seed)
+        try:
+            cell = ReservoirCell(1, 2, density=1.0, distribution="sign")
+        except ValueError as error:
+            assert "form no cycle that does not cancel" in str(error)
+            refused += 1
+        else:
+            assert cell.weight_hh.abs().max() < 1
+    assert 0 < refused < 20
+
+
 def test_reservoirs_stack_and_read_lengths_both_ways() -> None:
     both = Bidirectional(lambda: ReservoirCell(2, 20))
     y, _ = both(torch.randn(3, 6, 2), lengths=torch.tensor([6, 4, 1]))

@@ -229,7 +229,33 @@ def test_memory_capacity_by_one_command(tmp_path: Path) -> None:
         "model.cell.nonlinearity=identity", "model.read_inputs=false",
     )  # fmt: skip
     assert 55 < record["metrics"]["test/memory_capacity"] <= 60
+    assert record["metrics"]["test/memory_bound"] == 60
     assert record["metrics"]["test/start_left"] == pytest.approx(0.98**100, rel=0.05)
+
+
+def test_what_is_random_in_training_is_random_in_the_fit(tmp_path: Path) -> None:
+    """Zoned-out states are other features: a setting that was ignored would leave no trace."""
+    losses = [
+        train(tmp_path / str(rate), "data=sines", f"model.layers.layer.zoneout={rate}")["metrics"]
+        for rate in (0.0, 0.5)
+    ]
+    assert losses[1]["train/loss"] > 2 * losses[0]["train/loss"]
+
+
+def test_what_drives_may_be_read_both_ways(tmp_path: Path) -> None:
+    """The mean of the inputs before and after: nobody who reads forwards alone can know it."""
+    u = [math.sin(t * t) for t in range(900)]
+    rows = [f"{u[t - 1] + u[t + 1]},{u[t]}" for t in range(1, 899)]
+    (tmp_path / "a.csv").write_text("\n".join(["y,u", *rows]))
+    error = {}
+    for layers in ("plain", "bidirectional"):
+        record = train(
+            tmp_path / layers, "data=series", f"data.path={tmp_path / 'a.csv'}", "data.target=y",
+            "data.inputs=u", "data.horizon=0", f"model/layers={layers}",
+            "model.cell.input_scaling=0.1", "model.cell.spectral_radius=0.3",
+        )  # fmt: skip
+        error[layers] = record["metrics"]["test/nrmse"]
+    assert error["bidirectional"] < 0.1 and error["plain"] > 0.5
 
 
 def test_files_of_unequal_length_are_fitted_apart(tmp_path: Path) -> None:
@@ -266,6 +292,7 @@ def test_the_readout_may_be_trained_by_gradient_too(tmp_path: Path) -> None:
         (["task.penalties=[-1]"], "numbers >= 0"),
         (["data.valid=0", "task.penalties=[1,2]"], "takes validation data"),
         (["task.solver=magic"], "solver"),
+        (["model/layers=bidirectional"], "would see each answer among its inputs"),
     ],
 )
 def test_settings_that_do_not_fit(

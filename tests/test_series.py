@@ -24,7 +24,7 @@ from seqmodels.data.series import (
     Sines,
     Source,
 )
-from seqmodels.data.series.files import read_table
+from seqmodels.data.series.tables import read_table
 
 
 def drawn(source: Source, steps: int = 300, seed: int = 0) -> np.ndarray:
@@ -228,8 +228,52 @@ def test_every_kind_of_file_gives_the_same_numbers(tmp_path: Path, suffix: str) 
         separator = {".txt": " ", ".tsv": "\t"}.get(suffix, ",")
         text = "\n".join(separator.join(map(repr, row)) for row in values.tolist()).encode()
         path.write_bytes(gzip.compress(text) if suffix.endswith(".gz") else text)
-    read = list(read_table(path).values())
+    read = list(read_table(path).columns.values())
     np.testing.assert_array_equal(np.stack(read, 1), values)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "settings"),
+    [
+        ("a.csv", "\ufeffday;load A\r\n{};{}\r\n", {"decimal": ","}),
+        ("a.txt", "day;load A\n{};{}\n", {"decimal": ","}),
+        ("a.csv", "day\tload A\n{}\t{}\n", {"decimal": ","}),
+        ("a.tsv", '# made today\nday\t"load A"\n{}\t{}\n', {"decimal": ","}),
+        ("a.csv", ',day,"load A",\n9,{},{},\n', {}),
+        ("a.csv", "day| load A\n{}|{}\n", {"separator": "|"}),
+        ("a.dat", 'day  "load_A" \n {}   {}\n', {"target": "load_A"}),
+    ],
+)
+def test_tables_of_other_habits(
+    tmp_path: Path, name: str, content: str, settings: dict[str, Any]
+) -> None:
+    head, row = content.splitlines(keepends=True)[-2:]
+    before = content[: -len(head + row)]
+    sign = settings.get("decimal", ".")
+    days = [f"2020-{1 + t // 28:02}-{1 + t % 28:02}" for t in range(40)]
+    loads = [math.sin(t) for t in range(40)]
+    rows = [
+        row.format(day, f"{load:.6f}".replace(".", sign))
+        for day, load in zip(days, loads, strict=True)
+    ]
+    path = tmp_path / name
+    path.write_bytes((before + head + "".join(rows)).encode())
+    data = file_data(str(path), **{"target": "load A", "scale": "none", **settings})
+    (part,) = data.series("train")
+    np.testing.assert_allclose(part.inputs[:, 0], loads[: len(part.inputs)], atol=1e-6)
+
+
+def test_times_must_go_on_evenly(tmp_path: Path) -> None:
+    """Months are some days longer or shorter; one that is missing is a gap."""
+    path = tmp_path / "a.csv"
+    months = [f"20{10 + m // 12}-{m % 12 + 1:02}" for m in range(40)]
+    lines = [f"{month},{k % 7},{k % 3}" for k, month in enumerate(months)]
+    path.write_text("\n".join(["month,load,heat", *lines]))
+    data = file_data(str(path), time="month")
+    assert data.sizes() == {"num_inputs": 2, "num_outputs": 2}  # the time is none of them
+    path.write_text("\n".join(["month,load,heat", *lines[:20], *lines[21:]]))
+    with pytest.raises(ValueError, match=r"between line 21 \('2011-08'\) and line 22"):
+        file_data(str(path), time="month")
 
 
 def test_a_folder_is_several_series_of_their_own_lengths(tmp_path: Path) -> None:
@@ -244,16 +288,41 @@ def test_a_folder_is_several_series_of_their_own_lengths(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "settings", "said"),
     [
-        ("a,b\n1,2\n3\n", {}, "line 3: expected 2 columns, got 1"),
+        ("a,b\n1,2\n3\n", {}, "line 3: expected 2 columns, as in the first line, got 1"),
         (
             "a,b\n" + "1,2\n" * 20 + "x,4\n" + "1,3\n" * 20,
             {},
-            "column 'a' has no number at row 21 of 41",
+            r"column 'a' has no number in line 22 \('x'\), one of 1 gaps in 41.*data.target=",
         ),
-        ("a,b\n" + "1,2\n,4\n" * 20, {"target": "a"}, "column 'a' has no number at row 2 of 40"),
+        (
+            "a,b\n" + "1,2\n,4\n" * 20,
+            {"target": "a"},
+            r"column 'a' has no number in line 3 \(nothing\)",
+        ),
         ("a,b\n" + "1,2\n3,4\n" * 20, {"target": "c"}, "no column 'c'; it has a, b"),
-        ("a,b\n" + "1,2\n3,2\n" * 20, {"target": "b"}, "is constant"),
-        ("a,b\n" + "1,2\n3,4\n" * 3, {}, "too few for a washout of 5"),
+        ("a,b\n" + "1,2\n3,2\n" * 20, {"target": "b"}, r"target column 'b' is constant \(2\)"),
+        (
+            "a,b\n" + "1,2\n3,2\n" * 20,
+            {"target": "a", "inputs": "b"},
+            r"input column 'b' is constant",
+        ),
+        ("a,b\n" + "1,2\n3,4\n" * 3, {}, "training part of 3 is no longer than the washout of 5"),
+        ("a,b\n" + "1,2\n3,4\n" * 3, {"train": 9, "valid": 0, "test": 0}, "washout of 5 and 9"),
+        ("a\n" + "1\n3\n" * 20 + "\n" + "1\n" * 3, {}, "line 42: it is empty: fill the gap"),
+        ("a\n" + "1\n3\n" * 15 + "0\n" * 11, {}, "constant in the part for test"),
+        ("a\n1_0\n", {}, r"no number in line 2 \('1_0'\)"),
+        ('a\n"0,5"\n', {}, "data.decimal=',' reads decimal commas"),
+        ('a,b\n"1,2\n', {}, "line 2: unexpected end of data"),
+        ("a,b\n", {}, "nothing in it below the names"),
+        ("1,2\n" * 9, {"target": "a"}, "first line holds numbers, no names"),
+        ("a,b\n" + "1,2\n", {"target": ["a", "a"]}, "expected different columns"),
+        ("a,b\n", {"target": "a", "inputs": "a", "horizon": 0}, "the answer would be known"),
+        ("t,a\n1,2\n2,3\n3,3\n5,4\n", {"time": "t"}, "a gap, or go back, between line 4"),
+        ("t,a\n" + "1,2\n1,3\n2,5\n", {"time": "t"}, "a gap, or go back, between line 2"),
+        ("t,a\nMon,2\n", {"time": "t"}, r"'t' is no time in line 2 \('Mon'\)"),
+        ("t,a\n1,2\n", {"time": "x"}, "no column 'x'"),
+        ("a\n1\n", {"separator": ";;"}, "expected one character"),
+        ("a\n1\n", {"decimal": ";"}, "expected '.' or ','"),
         ("a,a\n1,2\n", {}, "two columns have the same name"),
         ("", {}, "nothing in it"),
         ("a,b,c\n" + "1,2,3\n3,4,9\n" * 20, {"inputs": "a"}, "say which column is predicted"),

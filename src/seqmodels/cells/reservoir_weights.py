@@ -48,12 +48,13 @@ def recurrent_weights(
     drawn = draw((units, units), distribution, density)
     if radius == 0:
         return torch.zeros_like(drawn)
-    # Without a cycle there is no eigenvalue but 0, of which rounding would make 1e-16^(1/H).
-    if not _has_cycle(drawn):
+    # Where there is no eigenvalue but 0, rounding would make 1e-16^(1/H) of it.
+    if not _has_cycle(drawn) or (distribution == "sign" and _cancels(drawn)):
         raise ValueError(
             f"the spectral radius {radius} cannot be reached: of the {units} × {units} recurrent "
-            f"weights {int((drawn != 0).sum())} are not zero, and they form no cycle; raise the "
-            f"density (now {density}) or the number of units"
+            f"weights {int((drawn != 0).sum())} are not zero, and they form no cycle"
+            + (" that does not cancel" if _has_cycle(drawn) else "")
+            + f"; raise the density (now {density}) or the number of units"
         )
     return drawn * (radius / spectral_radius(drawn))
 
@@ -66,6 +67,15 @@ def _has_cycle(matrix: Tensor) -> bool:
         return True
     count, _ = connected_components(csr_matrix(matrix.numpy()), connection="strong")
     return bool(count < len(matrix))
+
+
+def _cancels(signs: Tensor) -> bool:
+    """Whether W^H = 0 for signs, as of [[1, −1], [1, −1]]: exact while no product passes 2^53.
+
+    Larger ones are not asked: that all their cycles cancel has no chance to speak of.
+    """
+    units = len(signs)
+    return units <= 12 and not bool(torch.linalg.matrix_power(signs, units).any())
 
 
 def spectral_radius(matrix: Tensor) -> float:

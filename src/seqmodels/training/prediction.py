@@ -287,6 +287,14 @@ class Regression(Prediction):
     ) -> None:
         if not tolerance > 0.0:
             raise ValueError(f"tolerance must be > 0, got {tolerance}")
+        self._series = data if isinstance(data, SeriesData) else None
+        ahead = any(getattr(module, "causal", True) is False for module in model.modules())
+        if ahead and self._series is not None and self._series.feedback:
+            raise ValueError(
+                "the series is forecast from its own past, and this model reads backwards too: it "
+                "would see each answer among its inputs; choose model/layers=plain, or drives "
+                "alone (data.inputs=…, data.feedback=false)"
+            )
         super().__init__(
             model,
             optimizer=optimizer,
@@ -298,7 +306,6 @@ class Regression(Prediction):
             tar=tar,
         )
         self.tolerance = tolerance
-        self._series = data if isinstance(data, SeriesData) else None
         self._scores = Scores()
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -325,6 +332,10 @@ class Regression(Prediction):
         values = super().metrics(stage, loss)
         if self._series is not None and stage != "train":
             values |= self._scores.values()
+            read = getattr(self.model, "num_features", None)
+            if self._scores.capacity and read is not None:
+                # No linear reader of so many numbers remembers more (Jaeger 2001).
+                values["memory_bound"] = float(min(read, self._series.num_targets))
             runs = free_runs(self.model, self._series) if stage == "test" else None
             if runs is not None:
                 values |= free_scores(*runs, self._series)

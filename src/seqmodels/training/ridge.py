@@ -63,7 +63,7 @@ class Ridge(Regression):
         schedule: Schedule,
         clip: Clip,
         data: AnsweredData,
-        penalties: Sequence[float] = (1e-6,),
+        penalties: Sequence[float] = (1e-6, 1e-4, 1e-2, 1.0),
         solver: Solver = "gram",
         tolerance: float = 0.04,
     ) -> None:
@@ -111,18 +111,14 @@ class Ridge(Regression):
         super().join(team)
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> None:  # type: ignore[override]
-        self.model.eval() if self._noiseless() else self.model.train()
+        self.model.train()  # with its noise, dropout and zoneout, where there are some
         for features, targets in self._rows(batch):
             self._stream.add(features, targets)
-        self.model.train()
         if batch_idx + 1 >= self.batches_per_epoch:
             self._solve(batch)
             self.trainer.should_stop = True
         optimizer: Any = self.optimizers()
         optimizer.step()
-
-    def _noiseless(self) -> bool:
-        return all(getattr(m, "noise", 0.0) == 0.0 for m in self.model.modules())
 
     @torch.no_grad()
     def _rows(self, batch: SequenceBatch) -> Iterator[tuple[Tensor, Tensor]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from seqmodels.data.series.base import Part, SeriesData
+from seqmodels.data.series.base import SeriesData
 from seqmodels.data.series.files import FileSeries
+from seqmodels.data.series.parts import Part
 from seqmodels.data.series.sources import (
     Echo,
     Henon,

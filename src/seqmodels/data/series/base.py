@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from seqmodels.data.base import SPLITS, DataModule, SequenceBatch, Split
+from seqmodels.data.series.parts import Part, Scale, baselines, must_vary, scale_of
 from seqmodels.data.series.sources import Array, Series, Source
 from seqmodels.data.synthetic.loaders import DrawnLoader, FixedLoader
 from seqmodels.data.vocabulary import Vocabulary
-
-Scale = Literal["none", "standard", "range"]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A stretch of one series, scaled: at step t `inputs` is known and `targets` asked for.
-
-    inputs (T, I), targets (T, O) float64; the first `lead` steps are there to be read alone.
-    """
-
-    inputs: Array
-    targets: Array
-    lead: int
 
 
 class SeriesData(DataModule):
@@ -150,6 +136,7 @@ class SeriesData(DataModule):
                     rows = slice(begin - self.washout, end)
                     self._cut[split].append(Part(x[rows], y[rows], self.washout))
                 begin = end
+        self._check_spread()
         self.num_inputs = aligned[0][0].shape[1]
         if self.free_steps and not (self.feedback and self.horizon <= 1):
             raise ValueError(
@@ -181,7 +168,13 @@ class SeriesData(DataModule):
             steps[0] -= self.washout
         else:
             steps = [int(part) for part in self.parts]
-        if steps[0] < 1 or self.washout + sum(steps) > length:
+        if self.shares and steps[0] < 1:
+            raise ValueError(
+                f"{name}: {length} steps are too few: the training part of "
+                f"{steps[0] + self.washout} is no longer than the washout of {self.washout}: lower "
+                "data.washout, or raise data.train"
+            )
+        if self.washout + sum(steps) > length:
             raise ValueError(
                 f"{name}: {length} steps are too few for a washout of {self.washout} and "
                 f"{steps[0]} + {steps[1]} + {steps[2]} steps of training, validation and test: "
@@ -194,26 +187,25 @@ class SeriesData(DataModule):
     def _fit_scales(self, fitted: list[tuple[Array, Array]]) -> None:
         inputs = np.concatenate([i for i, _ in fitted])
         targets = np.concatenate([t for _, t in fitted])
-        for values, kind in ((inputs, "input"), (targets, "target")):
-            flat = np.flatnonzero(values.max(0) == values.min(0))
-            if len(flat):
-                raise ValueError(
-                    f"{self.source.title}: {kind} column {flat[0]} is constant "
-                    f"({values[0, flat[0]]:g}) in the training part: nothing can be learnt from it"
-                )
-        self._target_scale = self._scale_of(targets)
-        shift, width = self._scale_of(inputs)
+        drives = inputs[:, : inputs.shape[1] - self.feedback]
+        must_vary(targets, f"{self.source.title}: the target", self.source.names)
+        must_vary(drives, f"{self.source.title}: the input", self.source.input_names)
+        self._target_scale = scale_of(targets, self.scale)
+        shift, width = scale_of(inputs, self.scale)
         if self.feedback:  # one scale for a value, whether it is read or made
             shift[-self.feedback :], width[-self.feedback :] = self._target_scale
         self._input_scale = (shift, width)
 
-    def _scale_of(self, values: Array) -> tuple[Array, Array]:
-        low, high = values.min(0), values.max(0)
-        if self.scale == "standard":
-            return values.mean(0), values.std(0)
-        if self.scale == "range":
-            return (low + high) / 2, (high - low) / 2
-        return np.zeros_like(low), np.ones_like(low)
+    def _check_spread(self) -> None:
+        """Errors are measured by the deviation of what is asked for."""
+        for split in SPLITS[1:]:
+            asked = [part.targets[part.lead :] for part in self._cut[split]]
+            if asked and bool((np.ptp(np.concatenate(asked), axis=0) == 0).all()):
+                raise ValueError(
+                    f"{self.source.title}: what is asked for is constant in the part for {split}: "
+                    "no error can be measured by its deviation; choose other shares with "
+                    "data.train, data.valid and data.test"
+                )
 
     # --- handing out ----------------------------------------------------------------------------
 
@@ -300,27 +292,5 @@ class SeriesData(DataModule):
 
     def baselines(self) -> dict[str, float]:
         """Mean squared errors on the validation data (the test data where there is none)."""
-        split: Split = "valid" if self._cut["valid"] else "test"
-        if not self._cut[split]:
-            return {}
-        train, other = self._cut["train"], self._cut[split]
-        asked = np.concatenate([p.targets[p.lead :] for p in other])
-        mean = np.concatenate([p.targets[p.lead :] for p in train]).mean(0)
-        found = {"the mean": float(np.square(asked - mean).mean())}
-        if self.feedback:
-            last = np.concatenate([p.inputs[p.lead :, -self.feedback :] for p in other])
-            found["the last value"] = float(np.square(asked - last).mean())
-        design = np.concatenate([self._design(p) for p in train])
-        answers = np.concatenate([p.targets[p.lead :] for p in train])
-        weights = np.linalg.lstsq(design, answers, rcond=None)[0]
-        said = np.concatenate([self._design(p) for p in other]) @ weights
-        name = f"linear regression on {self.baseline_lags} steps"
-        found[name] = float(np.square(asked - said).mean())
-        return found
-
-    def _design(self, part: Part) -> Array:
-        """A row for each answer: the inputs of the last steps, and 1; zeros before the first."""
-        length, count = len(part.inputs), self.baseline_lags
-        padded = np.concatenate([np.zeros((count - 1, part.inputs.shape[1])), part.inputs])
-        rows = [padded[count - 1 - k : count - 1 - k + length] for k in range(count)]
-        return np.concatenate([*rows, np.ones((length, 1))], 1)[part.lead :]
+        other = self._cut["valid"] or self._cut["test"]
+        return baselines(self._cut["train"], other, self.feedback, self.baseline_lags)

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from seqmodels.data.series.sources import Array, Series, Source
+from seqmodels.data.series.tables import (
+    KNOWN,
+    TEXT,
+    Table,
+    is_decimal_comma,
+    read_table,
+    suffix_of,
+    times_of,
+)
 
-_TEXT = {".csv": ",", ".tsv": "\t", ".txt": None, ".dat": None}
-_KNOWN = ".csv, .tsv, .txt, .dat (.gz too), .npy or .npz"
+Columns = str | int | Sequence[str | int] | None
 
 
 class FileSeries(Source):
     """Columns of a file; several files are several series, which nothing connects.
 
     Args:
-        path: a file, a folder of them, or a list. `.csv` (commas), `.tsv` (tabs), `.txt` and `.dat`
-            (blanks), each with a line of names or without, compressed by gzip (`.csv.gz`) or not;
-            `.npy` (T,) or (T, C); `.npz`, an array a column or more. Columns without names are
-            called 0, 1, …
+        path: a file, a folder of them, or a list. `.csv`, `.tsv`, `.txt` and `.dat`, each with a
+            line of names or without, compressed by gzip (`.csv.gz`) or not; `.npy` (T,) or (T, C);
+            `.npz`, an array a column or more. Columns without names are called 0, 1, … Lines that
+            begin with # are left out.
         target: the column, or a list of them, that is predicted; None: all, or the only one.
         inputs: columns that are known and drive it; None: the targets are forecast from their own
             past.
+        time: a column of times, numbers or dates (ISO 8601), which must go on evenly: a step that
+            is not positive, or longer than 1.5 times the median, is refused. None: rows are steps.
+        separator: of a text's columns, one character; " ": any blanks. None: of tab, semicolon and
+            comma the one that makes most columns of the first line; `.tsv` has tabs, and `.txt` and
+            `.dat` blanks where there is none of the three.
+        decimal: the sign before decimals in a text, "." or ",".
     """
 
     endless = False
@@ -35,163 +46,115 @@ class FileSeries(Source):
         self,
         path: str | Sequence[str],
         *,
-        target: str | int | Sequence[str | int] | None = None,
-        inputs: str | int | Sequence[str | int] | None = None,
+        target: Columns = None,
+        inputs: Columns = None,
+        time: str | int | None = None,
+        separator: str | None = None,
+        decimal: str = ".",
     ) -> None:
         given = [path] if isinstance(path, str) else list(path)
         self.files: list[Path] = []
         for each in given:
             file = Path(each).expanduser()
             if file.is_dir():
-                known = {*_TEXT, ".npy", ".npz"}
-                inside = sorted(f for f in file.iterdir() if _suffix(f) in known)
+                known = {*TEXT, ".npy", ".npz"}
+                inside = sorted(f for f in file.iterdir() if suffix_of(f) in known)
                 if not inside:
-                    raise ValueError(f"{file}: no {_KNOWN} file in it")
+                    raise ValueError(f"{file}: no {KNOWN} file in it")
                 self.files += inside
             else:
                 self.files.append(file)
         if not self.files:
             raise ValueError("data.path: expected at least one file")
-        self._target, self._inputs = _names(target), _names(inputs)
+        if separator is not None and len(separator) != 1:
+            raise ValueError(f"data.separator: expected one character, got {separator!r}")
+        if decimal not in (".", ",") or decimal == separator:
+            raise ValueError(
+                f"data.decimal: expected '.' or ',' and not the separator, got {decimal!r}"
+            )
+        self.target, self.inputs = _names(target, "target"), _names(inputs, "inputs")
+        self._time = None if time is None else str(time)
+        self.separator, self.decimal = separator, decimal
         shown = self.files[0].name if len(self.files) == 1 else f"{len(self.files)} files"
         self.title = shown
 
     def draw(self, random: np.random.Generator, steps: int) -> list[Series]:
         found = []
         for file in self.files:
-            table = read_table(file)
-            inputs = [] if self._inputs is None else self._inputs
-            targets = self._target
+            table = read_table(file, separator=self.separator, decimal=self.decimal)
+            if self._time is not None:
+                self._check_times(file, table, self._time)
+            inputs = [] if self.inputs is None else self.inputs
+            targets = self.target
             if targets is None:
-                targets = [name for name in table if name not in inputs]
-                if len(targets) > 1 and self._inputs is not None:
+                apart = {*inputs, self._time}
+                targets = [name for name in table.columns if name not in apart]
+                if len(targets) > 1 and self.inputs is not None:
                     raise ValueError(
                         f"{file}: say which column is predicted with data.target=NAME; "
                         f"there are {', '.join(targets)}"
                     )
-            self.names = tuple(targets)
+                if not targets:
+                    raise ValueError(f"{file}: no column is left to be predicted")
+            self.names, self.input_names = tuple(targets), tuple(inputs)
             found.append(
                 Series(
-                    _columns(file, table, targets),
-                    _columns(file, table, inputs) if inputs else None,
+                    self._columns(file, table, targets),
+                    self._columns(file, table, inputs) if inputs else None,
                     str(file),
                 )
             )
         return found
 
+    def _columns(self, file: Path, table: Table, names: list[str]) -> Array:
+        for name in names:
+            _must_have(file, table, name)
+            bad = np.flatnonzero(~np.isfinite(table.columns[name]))
+            if len(bad):
+                cell = "" if table.cells is None else table.cells[name][bad[0]]
+                hint = ""
+                if self.decimal == "." and is_decimal_comma(cell):
+                    hint = "; data.decimal=',' reads decimal commas"
+                elif self.target is None:
+                    hint = "; or choose other columns with data.target=NAME"
+                raise ValueError(
+                    f"{file}: column {name!r} has no number in {table.place(name, bad[0])}, one of "
+                    f"{len(bad)} gaps in {len(table.columns[name])} rows: fill or cut them, a "
+                    f"series must be whole{hint}"
+                )
+        return np.stack([table.columns[name] for name in names], 1)
 
-def _names(given: str | int | Sequence[str | int] | None) -> list[str] | None:
+    @staticmethod
+    def _check_times(file: Path, table: Table, name: str) -> None:
+        _must_have(file, table, name)
+        try:
+            steps = np.diff(times_of(table, name))
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+        usual = float(np.median(steps)) if len(steps) else 0.0
+        bad = np.flatnonzero((steps <= 0) | (steps > 1.5 * usual))
+        if len(bad):
+            one, two = (table.place(name, bad[0] + k) for k in (0, 1))
+            raise ValueError(
+                f"{file}: the times {name!r} have a gap, or go back, between {one} and {two}, one "
+                f"of {len(bad)} such places: the usual step is {usual:g}; fill or cut them"
+            )
+
+
+def _must_have(file: Path, table: Table, name: str) -> None:
+    if name not in table.columns:
+        known = list(table.columns)
+        unnamed = table.cells is not None and known == [str(k) for k in range(len(known))]
+        raise ValueError(
+            f"{file}: no column {name!r}; it has {', '.join(known)}"
+            + (" (its first line holds numbers, no names)" if unnamed else "")
+        )
+
+
+def _names(given: Columns, setting: str) -> list[str] | None:
     if given is None:
         return None
-    return [str(g) for g in ([given] if isinstance(given, str | int) else given)]
-
-
-def _columns(file: Path, table: dict[str, Array], names: list[str]) -> Array:
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise ValueError(f"{file}: no column {missing[0]!r}; it has {', '.join(table)}")
-    for name in names:
-        bad = np.flatnonzero(~np.isfinite(table[name]))
-        if len(bad):
-            raise ValueError(
-                f"{file}: column {name!r} has no number at row {bad[0] + 1} of {len(table[name])} "
-                f"({len(bad)} gaps in all): fill or cut them, a series must be whole"
-            )
-    return np.stack([table[name] for name in names], 1)
-
-
-def read_table(file: Path) -> dict[str, Array]:
-    """Column names and values (T), float64; what is no number becomes NaN where it is a gap.
-
-    Raises:
-        ValueError: the file is no table of numbers; names the line or the array.
-        OSError: it cannot be read.
-    """
-    suffix = _suffix(file)
-    if suffix in (".npy", ".npz"):
-        return _arrays(file)
-    if suffix not in _TEXT:
-        raise ValueError(f"{file}: expected a {_KNOWN} file, got {suffix or 'none'}")
-    lines = _lines(file)
-    rows = [
-        (number, [cell.strip() for cell in _split(line, _TEXT[suffix])])
-        for number, line in enumerate(lines, 1)
-        if line.strip() and not line.startswith("#")
-    ]
-    if not rows:
-        raise ValueError(f"{file}: there is nothing in it")
-    names = [str(k) for k in range(len(rows[0][1]))]
-    if any(_number(cell) is None for cell in rows[0][1]):
-        names = [cell.strip('"') for cell in rows.pop(0)[1]]
-        if len(set(names)) < len(names):
-            raise ValueError(f"{file}: two columns have the same name: {', '.join(names)}")
-    values = np.full((len(rows), len(names)), np.nan)
-    for index, (number, cells) in enumerate(rows):
-        if len(cells) != len(names):
-            raise ValueError(
-                f"{file}, line {number}: expected {len(names)} columns, got {len(cells)}"
-            )
-        for column, cell in enumerate(cells):
-            read = _number(cell)
-            values[index, column] = np.nan if read is None else read
-    return {name: values[:, k] for k, name in enumerate(names)}
-
-
-def _suffix(file: Path) -> str:
-    """The ending in small letters, below the .gz of a compressed text."""
-    inner = Path(file.stem).suffix.lower() if file.suffix.lower() == ".gz" else ""
-    return inner if inner in _TEXT else file.suffix.lower()
-
-
-def _lines(file: Path) -> list[str]:
-    content = file.read_bytes()
-    if file.suffix.lower() == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{file}: cannot be decompressed ({error})") from None
-    try:
-        return content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not a text file in UTF-8 ({error.reason})") from None
-
-
-def _split(line: str, separator: str | None) -> list[str]:
-    return line.split() if separator is None else next(csv.reader([line], delimiter=separator))
-
-
-def _number(cell: str) -> float | None:
-    """None: it is no number; a gap is NaN."""
-    if cell.strip('"') in ("", "NA", "NaN", "nan", "null", "None", "-"):
-        return float("nan")
-    try:
-        return float(cell.strip('"'))
-    except ValueError:
-        return None
-
-
-def _arrays(file: Path) -> dict[str, Array]:
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except OSError as error:
-        if error.strerror:
-            raise
-        raise ValueError(f"{file}: {error}") from None
-    except Exception as error:  # a broken archive shows in many ways
-        raise ValueError(f"{file}: not an array of numbers: {error}") from None
-    table: dict[str, Array] = {}
-    for key, array in arrays.items():
-        if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
-            raise ValueError(
-                f"{file}: expected numbers of shape (T,) or (T, C), got {array.shape} of "
-                f"{array.dtype}{f' in {key!r}' if key else ''}"
-            )
-        for k, column in enumerate(array.reshape(len(array), -1).T):
-            name = key if key and array.ndim == 1 else f"{key}_{k}" if key else str(k)
-            table[name] = np.asarray(column, dtype=np.float64)
-    if not table or min(map(len, table.values())) == 0:
-        raise ValueError(f"{file}: there is nothing in it")
-    if len({len(c) for c in table.values()}) > 1:
-        raise ValueError(f"{file}: its arrays are of different lengths")
-    return table
+    names = [str(g) for g in ([given] if isinstance(given, str | int) else given)]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"data.{setting}: expected different columns, got {names}")
+    return names

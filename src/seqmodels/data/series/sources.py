@@ -32,6 +32,7 @@ class Source(ABC):
         step: time between two steps, in the units of the system.
         lyapunov: the largest Lyapunov exponent per unit of time; None: not known, or none.
         names: of the columns of the targets.
+        input_names: of the columns of the drive, where they have names.
         capacity: whether corr² summed over the columns is a memory capacity.
     """
 
@@ -39,6 +40,7 @@ class Source(ABC):
     step: float = 1.0
     lyapunov: float | None = None
     names: tuple[str, ...] = ("y",)
+    input_names: tuple[str, ...] = ()
     endless: ClassVar[bool] = True
     capacity: bool = False
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seqmodels.data.series.base import Scale, SeriesData
+from seqmodels.data.series.base import SeriesData
 from seqmodels.data.series.files import FileSeries
+from seqmodels.data.series.parts import Scale
 
 
 class FileSeriesData(SeriesData):
     """Columns of files as series: `FileSeries` and `SeriesData` in one.
 
     Args:
-        path, target, inputs: see `FileSeries`.
+        path, target, inputs, time, separator, decimal: see `FileSeries`.
         others: see `SeriesData`; parts are shares here unless they are told otherwise.
+
+    Raises:
+        ValueError: a column is both asked for and known at the same step.
     """
 
     def __init__(
@@ -22,6 +26,9 @@ class FileSeriesData(SeriesData):
         *,
         target: str | int | Sequence[str | int] | None = None,
         inputs: str | int | Sequence[str | int] | None = None,
+        time: str | int | None = None,
+        separator: str | None = None,
+        decimal: str = ".",
         train: float = 0.6,
         valid: float = 0.2,
         test: float = 0.2,
@@ -38,8 +45,17 @@ class FileSeriesData(SeriesData):
         double: bool = False,
         seed: int = 0,
     ) -> None:
+        source = FileSeries(
+            path, target=target, inputs=inputs, time=time, separator=separator, decimal=decimal
+        )
+        both = sorted(set(source.target or ()) & set(source.inputs or ()))
+        if both and horizon == 0:
+            raise ValueError(
+                f"data.inputs: {both[0]!r} is the target too, and with data.horizon=0 the answer "
+                "would be known: leave it out, or ask for a later step"
+            )
         super().__init__(
-            FileSeries(path, target=target, inputs=inputs),
+            source,
             train=train,
             valid=valid,
             test=test,

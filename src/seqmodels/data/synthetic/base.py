@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from seqmodels.data.base import SPLITS, DataModule, SequenceBatch, Split
+from seqmodels.data.base import IGNORE, SPLITS, DataModule, SequenceBatch, Split
 from seqmodels.data.synthetic.loaders import DrawnLoader, FixedLoader
 from seqmodels.data.vocabulary import Vocabulary
 
@@ -64,10 +64,13 @@ class Problem(ABC):
     def baselines(self, length: int) -> dict[str, float]:
         """Mean losses of guesses that need no memory, exact; {} where none is known."""
 
-    def mean_baselines(self, lengths: Sequence[int]) -> dict[str, float]:
-        """The means of `baselines` over these lengths."""
+    def mean_baselines(self, lengths: Sequence[int], answers: Sequence[float]) -> dict[str, float]:
+        """The means of `baselines` over these lengths, each with the weight of its answers."""
         each = [self.baselines(length) for length in lengths]
-        return {name: sum(one[name] for one in each) / len(each) for name in each[0]}
+        return {
+            name: sum(n * one[name] for n, one in zip(answers, each, strict=True)) / sum(answers)
+            for name in each[0]
+        }
 
 
 class SyntheticData(DataModule):
@@ -224,5 +227,16 @@ class SyntheticData(DataModule):
         return digest.hexdigest()
 
     def baselines(self) -> dict[str, float]:
-        """Means over the lengths of the validation data."""
-        return self.problem.mean_baselines(self.lengths["valid"])
+        """Means over the answers of the validation data, as its loss is."""
+        lengths = self.lengths["valid"]
+        answers = [1]
+        if len(lengths) > 1:
+            answers = [_answers(self._whole("valid", n, self.counts["valid"])) for n in lengths]
+        return self.problem.mean_baselines(lengths, answers)
+
+
+def _answers(batch: SequenceBatch) -> int:
+    targets = batch.targets
+    if targets.is_floating_point():
+        return int((~targets.isnan()).any(-1).sum())
+    return int((targets != IGNORE).sum())

@@ -133,16 +133,15 @@ class ContextTagging(Problem):
         }
 
     def baselines(self, length: int) -> dict[str, float]:
-        return self.mean_baselines([length])
+        return self.mean_baselines([length], [length])
 
-    def mean_baselines(self, lengths: Sequence[int]) -> dict[str, float]:
+    def mean_baselines(self, lengths: Sequence[int], answers: Sequence[float]) -> dict[str, float]:
         """The optima, the share of right labels in their names; each word counts the same."""
-        each = [(length, self.optima(length)) for length in lengths]
+        each = [(count, self.optima(n)) for n, count in zip(lengths, answers, strict=True)]
         found = {}
         for how, name in SAID.items():
             loss, right = (
-                sum(length * optima[how][i] for length, optima in each) / sum(lengths)
-                for i in (0, 1)
+                sum(count * optima[how][i] for count, optima in each) / sum(answers) for i in (0, 1)
             )
             found[f"optimum reading {name} ({100 * right:.1f} % right)"] = loss
         return found

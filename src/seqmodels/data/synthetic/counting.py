@@ -72,7 +72,8 @@ class Counting(Problem):
     Args:
         least, most: letters of a word, 1 ≤ least ≤ most.
 
-    Without counting the best is the distribution of the counts themselves: its entropy.
+    Without counting the best is the distribution of the counts themselves: its entropy, over the
+    words that end within the sequence (the long ones are cut more often).
     """
 
     least: int = 1
@@ -116,8 +117,17 @@ class Counting(Problem):
 
     def baselines(self, length: int) -> dict[str, float]:
         sizes = range(self.least, self.most + 1)
+        begins = [1.0] + [0.0] * length  # the probability that a word begins at a step
+        ends = dict.fromkeys(sizes, 0.0)  # how many words of each size are asked for, on average
+        for at in range(length):
+            for size in sizes:
+                if at + size < length:
+                    chance = begins[at] / len(sizes)
+                    ends[size] += chance
+                    begins[at + size + 1] += chance
+        asked = sum(ends.values())
         share = [
-            sum(math.comb(n, k) / 2**n for n in sizes if n >= k) / len(sizes)
+            sum(ends[n] * math.comb(n, k) / 2**n for n in sizes if n >= k) / asked
             for k in range(self.most + 1)
         ]
         return {"the counts' distribution": -sum(p * math.log(p) for p in share if p > 0)}
@@ -167,7 +177,8 @@ class Blocks(Problem):
         return batch(np.tile(word, (count, 1)), np.tile(following, (count, 1)))
 
     def baselines(self, length: int) -> dict[str, float]:
+        if length == 1:
+            return {"without counting": 0.0}
         share = 1 / length
-        entropy = -share * math.log(share)
-        entropy -= (1 - share) * math.log(1 - share) if length > 1 else 0.0
+        entropy = -share * math.log(share) - (1 - share) * math.log(1 - share)
         return {"without counting": entropy}

@@ -28,7 +28,8 @@ class Dyck(Problem):
         types: k ≥ 1.
         depth: the most brackets that are open at once, ≥ 1.
 
-    Without a stack the best is the distribution of the answer at each step: its mean entropy.
+    A bracket that opens is its own answer. Without a stack the best for one that closes is the
+    distribution of the answer at its step: the mean entropy over all steps.
     """
 
     types: int = 2
@@ -86,10 +87,11 @@ class Dyck(Problem):
             share = np.zeros_like(share)
             share[1:] += opening[:-1]
             share[:-1] += closing[1:]
-            empty = share[0]
-            for p, ways in ((empty, 1), (1 - empty, self.types)):
+            # What closes leaves the stack empty, or any type on top.
+            empty, all_closing = float(closing[1]), float(closing[1:].sum())
+            for p, ways in ((empty, 1), (all_closing - empty, self.types)):
                 if p > 1e-15:
-                    total -= p * math.log(p / ways)
+                    total -= p * math.log(p / all_closing / ways)
         return {"without a stack": total / length}
 
 
