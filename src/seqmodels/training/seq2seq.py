@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from seqmodels.analysis.piece import Piece, last_answer
 from seqmodels.data.base import IGNORE, Loader, SequenceBatch
 from seqmodels.data.vocabulary import Vocabulary
 from seqmodels.models import EncoderDecoder
@@ -44,8 +45,6 @@ class SequenceToSequence(SequenceTask):
         ValueError: the model or the data is another.
     """
 
-    layers_read_sequences = False
-
     def __init__(
         self,
         model: nn.Module,
@@ -81,6 +80,27 @@ class SequenceToSequence(SequenceTask):
         if not self.training:
             self._tally(batch, asked, logits.argmax(-1))
         return StepResult(loss, asked.sum(), None)
+
+    def loss_at(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets, reduction="sum")
+
+    def piece(self, batch: SequenceBatch, *, sequences: int, steps: int) -> Piece:
+        """Sources of the commonest length, whole; the last symbol that most of them are asked."""
+        assert isinstance(self.model, EncoderDecoder)
+        inputs, targets, lengths = batch
+        if lengths is not None:
+            length = int(lengths.mode().values)
+            chosen = lengths == length
+            inputs, targets = inputs[chosen][:, :length], targets[chosen]
+        previous = before(targets, self.model.end)[:, :steps]
+        step, rows = last_answer(targets[:, :steps] != IGNORE)
+        rows = rows[:sequences]
+        known = previous[rows, : step + 1]
+        return Piece(inputs[rows], targets[rows, step], step, known, apart=("encoder",))
+
+    def read(self, model: nn.Module, piece: Piece) -> Tensor:
+        logits: Tensor = model(piece.inputs, piece.beside)[0]
+        return logits
 
     def _tally(self, batch: SequenceBatch, asked: Tensor, likeliest: Tensor) -> None:
         assert isinstance(self.model, EncoderDecoder)

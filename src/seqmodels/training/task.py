@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from seqmodels.analysis.piece import Piece, cut_piece
 from seqmodels.data.base import SequenceBatch
 from seqmodels.training.activation import ActivationPenalty
 from seqmodels.training.clipping import Clip
@@ -75,14 +76,11 @@ class SequenceTask(pl.LightningModule, ABC):
     Attributes:
         must_be_causal: whether an output may know of no later input; checked before the first step
             (`seqmodels.training.callbacks.guards`).
-        layers_read_sequences: whether the model's layers read the sequences of the batch, so that
-            the analysis of layers can tell its steps.
         rate_share: what the learning rate of the next update is multiplied by, for that update.
         team: the processes that train together.
     """
 
     must_be_causal: bool = False
-    layers_read_sequences: bool = True
     rate_share: float = 1.0
 
     def __init__(
@@ -146,6 +144,15 @@ class SequenceTask(pl.LightningModule, ABC):
         What looks at gradients through time differentiates this (`seqmodels.analysis`).
         """
         raise NotImplementedError(f"{type(self).__name__} has no loss of a single step")
+
+    def piece(self, batch: SequenceBatch, *, sequences: int, steps: int) -> Piece:
+        """What of a batch is looked at, and which of its losses; see `analysis.piece.cut_piece`."""
+        return cut_piece(batch, sequences=sequences, steps=steps)
+
+    def read(self, model: nn.Module, piece: Piece) -> Tensor:
+        """The outputs (B, T, ·) of this model, or another like it, for a piece of a batch."""
+        outputs: Tensor = model(piece.inputs, None)[0]
+        return outputs
 
     @abstractmethod
     def metrics(self, stage: Stage, loss: float) -> dict[str, float]:
