@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmodels.cells import GRUCell, LSTMCell, RNNCell
+from seqmodels.cli import main
 from seqmodels.layers import Recurrent, Stacked
 from seqmodels.models import SequenceModel, TokenEmbedding, TokenHead
 from seqmodels.training.guards import NotCausalError, check_causality, find_first
@@ -214,3 +215,41 @@ def test_the_step_before_which_the_weights_were_lost_is_named(
     kept = torch.load(run / "diverged.pt", weights_only=True)
     assert f"at step {kept['step']};" in err and kept["step"] > 1
     assert kept["carried"] is not None
+
+
+# --- data whose answers are among its inputs -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        ("model=prediction_real", "task=regression", "data=sines", "data.window=20"),
+        ("model=prediction", "task=classification", "data=dyck"),
+        ("experiment=anbn",),
+        ("model=prediction", "task=tagging", "data=reber"),
+    ],
+    ids=["series", "brackets", "blocks", "grammar"],
+)
+def test_what_is_told_by_later_inputs_is_not_predicted_from_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wanted: tuple[str, ...]
+) -> None:
+    run = tmp_path / "run"
+    common = ("model.layers.hidden_size=4", "trainer.max_steps=1", "logger=none", "callbacks=none")
+    both = ("train", *wanted, *common, "model/layers=bidirectional", f"run_dir={run}")
+    assert main(list(both)) == 2
+    err = capsys.readouterr().err
+    assert "what is to be predicted is among the later inputs" in err and err.count("\n") == 1
+    assert "(Bidirectional)" in err or "backwards" in err
+    # What only says that it is causal is found by trying.
+    own = ("model.layers.layer._target_=test_guards.Peeking", f"run_dir={tmp_path / 'other'}")
+    peeking = (w for w in common if w != "callbacks=none")
+    assert main(["train", *wanted, *peeking, "model/layers=plain", *own]) == 2
+    assert "(Peeking) is not causal" in capsys.readouterr().err
+
+
+def test_a_driven_series_may_be_read_both_ways() -> None:
+    from seqmodels.data.series import Narma, SeriesData
+
+    data = SeriesData(Narma(), train=200, valid=0, test=0)
+    data.setup()
+    assert not data.must_be_causal
