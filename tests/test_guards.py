@@ -253,3 +253,52 @@ def test_a_driven_series_may_be_read_both_ways() -> None:
     data = SeriesData(Narma(), train=200, valid=0, test=0)
     data.setup()
     assert not data.must_be_causal
+
+
+class Losing(torch.optim.Adam):
+    """Loses a weight and its own second moment at its second step."""
+
+    def step(self, closure: Any = None) -> Any:
+        result = super().step(closure)
+        first = self.param_groups[0]["params"][0]
+        if self.state[first]["step"] == 2:
+            with torch.no_grad():
+                first.fill_(NAN)
+            self.state[first]["exp_avg_sq"][0, 0] = NAN
+        return result
+
+
+def test_a_weight_that_an_update_lost_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = ("optimizer=adam", "optimizer._target_=test_guards.Losing", "clip=none")
+    assert train(write_text(tmp_path), tmp_path / "run", *extra) == 1
+    err = capsys.readouterr().err
+    assert "at step 3;" in err
+    assert "First: the parameter embedding.weight held it before this step already: an" in err
+    assert "(so did the optimizer's exp_avg_sq of it)" in err
+
+
+class Overflowing(Recurrent[Any]):
+    """Gives an infinite output in evaluation, at step 1 of sequence 1."""
+
+    def forward(self, x: Tensor, state: Any = None, lengths: Any = None) -> Any:
+        y, state = super().forward(x, state, lengths)
+        if not self.training:
+            y = y.clone()
+            y[1, 1] = float("inf")
+        return y, state
+
+
+def test_a_validation_that_diverges_says_where_and_keeps_the_batch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    extra = ("model.layers.layer._target_=test_guards.Overflowing", "~callbacks.analysis")
+    assert train(write_text(tmp_path), run, *extra) == 1
+    err = capsys.readouterr().err
+    assert "the val loss is nan after step 3" in err and "Traceback" not in err
+    first = "First: the output of backbone.layers.0 (Overflowing), at time step 1 of sequence 1"
+    assert first in err
+    kept = torch.load(run / "diverged.pt", weights_only=True)
+    assert kept["step"] == 3 and kept["batch"]["inputs"].shape[0] == 2

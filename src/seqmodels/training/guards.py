@@ -180,11 +180,13 @@ class Finding:
         what: in words, with the layer's name.
         step: of time, from 0; None where the place has no time.
         sequence: of the batch, from 0.
+        parameter: that was lost before the step, by an earlier update.
     """
 
     what: str
     step: int | None = None
     sequence: int | None = None
+    parameter: str | None = None
 
     def __str__(self) -> str:
         if self.step is None:
@@ -207,7 +209,10 @@ def find_first(
     """
     for name, parameter in model.named_parameters():
         if not bool(parameter.isfinite().all()):
-            return Finding(f"the parameter {name} held it before this step already")
+            what = (
+                f"the parameter {name} held it before this step already: an earlier update made it"
+            )
+            return Finding(what, parameter=name)
     with _eager(model), _watching(model, shape) as watch, torch.enable_grad():
         model.zero_grad()
         loss = loss_of()

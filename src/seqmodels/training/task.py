@@ -40,11 +40,16 @@ class DivergedError(RuntimeError):
 
     Attributes:
         step: the optimiser step where it did, counted from 1; None in an evaluation.
+        evaluated: in an evaluation the first batch where it did and the state before it; None where
+            that is not known, as on an accelerator.
     """
 
-    def __init__(self, message: str, step: int | None = None) -> None:
+    def __init__(
+        self, message: str, step: int | None = None, evaluated: tuple[Any, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.step = step
+        self.evaluated = evaluated
 
 
 class StepResult(NamedTuple):
@@ -115,6 +120,7 @@ class SequenceTask(pl.LightningModule, ABC):
         self._scheduler: LRScheduler | ReduceLROnPlateau | None = None
         self._carried: Any = None
         self._evaluated: Any = None
+        self._lost: tuple[Any, Any] | None = None  # evaluated: a batch whose loss is none
         self._window = Mean()  # training loss since the last logged step
         self._epoch = Mean()  # training loss since the epoch began
         self._evaluation = Mean()
@@ -294,7 +300,7 @@ class SequenceTask(pl.LightningModule, ABC):
         self._start_evaluation()
 
     def _start_evaluation(self) -> None:
-        self._evaluated, self._evaluation = None, Mean()
+        self._evaluated, self._evaluation, self._lost = None, Mean(), None
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
         self._evaluate(batch)
@@ -303,7 +309,11 @@ class SequenceTask(pl.LightningModule, ABC):
         self._evaluate(batch)
 
     def _evaluate(self, batch: SequenceBatch) -> None:
-        result = self.step(batch, self._evaluated)
+        before = self._evaluated
+        result = self.step(batch, before)
+        on_cpu = result.loss.device.type == "cpu"  # elsewhere each batch would wait for it
+        if on_cpu and self._lost is None and not bool(result.loss.isfinite()):
+            self._lost = (batch, before)
         if self.carry_state:
             self._evaluated = result.state
         self._evaluation.add(result.loss, result.predictions)
@@ -321,7 +331,8 @@ class SequenceTask(pl.LightningModule, ABC):
         loss = self._evaluation.value()
         self._evaluated = None
         if not math.isfinite(loss):
-            raise DivergedError(f"the {stage} loss is {loss} after step {self.trainer.global_step}")
+            told = f"the {stage} loss is {loss} after step {self.trainer.global_step}"
+            raise DivergedError(told, evaluated=self._lost)
         values = {f"{stage}/{k}": v for k, v in self.metrics(stage, loss).items()}
         # For callbacks that watch a metric; our own loggers are told directly, with the step.
         self.log_dict(values, logger=False)
