@@ -52,9 +52,10 @@ def gradient_by_lag(layers: dict[str, LayerReport]) -> Figure | None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     for index, (name, norms) in enumerate(shown.items()):
-        values = [v if math.isfinite(v) and v > LEAST else math.nan for v in norms]
-        few = "o-" if len(values) < 20 else "-"  # one value alone makes no line
-        axis.plot(values, few, ms=3, color=colour(index), label=short(name))
+        # A dilated layer has none but at every d-th lag.
+        lags = [k for k, v in enumerate(norms) if math.isfinite(v) and v > LEAST]
+        few = "o-" if len(lags) < 20 else "-"  # one value alone makes no line
+        axis.plot(lags, [norms[k] for k in lags], few, ms=3, color=colour(index), label=short(name))
     axis.set_yscale("log")
     axis.set_xlabel("lag k: steps before the one whose loss is differentiated")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
