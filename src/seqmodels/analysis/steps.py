@@ -79,7 +79,8 @@ class Step(Generic[S]):
 
     def __call__(self, gates_x: Tensor, flat: Tensor) -> Tensor:
         state = self.state(flat)
-        gates_x = gates_x.reshape(len(flat) * self._places, -1)  # (B, P·G) -> (B·P, G)
+        rows, width = len(flat) * self._places, gates_x.shape[1] // self._places
+        gates_x = gates_x.reshape(rows, width)  # (B, P·G) -> (B·P, G)
         for stage in self._stages:
             gates_h = stage.operator.apply(read(stage.reads, state))
             state = stage.update(gates_x, gates_h, state, *stage.params)
@@ -103,7 +104,9 @@ class Step(Generic[S]):
 
     def flat(self, state: S) -> Tensor:
         """A state of the cell, of B·P rows, as s (B, N)."""
-        return torch.cat([f.reshape(len(f) // self._places, -1) for f in state], dim=1)
+        rows = [field.flatten(1) for field in state]  # (B·P, ·) each
+        lines = [r.reshape(len(r) // self._places, r.shape[1] * self._places) for r in rows]
+        return torch.cat(lines, dim=1)
 
     def initial(self, batch_size: int = 1) -> Tensor:
         """The cell's initial state as s (B, N)."""
