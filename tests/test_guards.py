@@ -247,6 +247,21 @@ def test_what_is_told_by_later_inputs_is_not_predicted_from_them(
     assert "(Peeking) is not causal" in capsys.readouterr().err
 
 
+def test_a_decoder_that_reads_what_it_is_to_write_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("trainer.max_steps=1", "logger=none", "~callbacks.analysis", "~callbacks.attention")
+    small = ("model.encoder.hidden_size=4", "model.decoder.hidden_size=4", "data.length=5")
+    few = ("data.valid_sequences=4", "data.test_sequences=4", "data.batch_size=4")
+    wanted = ("train", "model=seq2seq", "data=sort", "task=seq2seq", *common, *small, *few)
+    peeking = "layer._target_=test_guards.Peeking"
+    for part, status in (("decoder", 2), ("encoder", 0)):
+        own = (f"model.{part}.{peeking}", f"run_dir={tmp_path / part}")
+        assert main([*wanted, *own]) == status
+        told = "decoder.layers.0 (Peeking) is not causal" in capsys.readouterr().err
+        assert told == (part == "decoder")
+
+
 def test_a_driven_series_may_be_read_both_ways() -> None:
     from seqmodels.data.series import Narma, SeriesData
 

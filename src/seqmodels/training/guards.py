@@ -26,7 +26,11 @@ Seen = dict[str, tuple[Tensor, Tensor]]  # by module: what it read and what it g
 
 
 def check_causality(
-    model: nn.Module, inputs: Tensor, lengths: Tensor | None = None, others: Tensor | None = None
+    model: nn.Module,
+    inputs: Tensor,
+    lengths: Tensor | None = None,
+    others: Tensor | None = None,
+    outputs: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
     """Refuse a model of which an output at step t changes with the inputs after t.
 
@@ -39,6 +43,7 @@ def check_causality(
         model: called as model(inputs, None, lengths) -> (outputs (B, T, …), state).
         inputs: (B, T) ids or (B, T, F). lengths: (B,), optional.
         others: what inputs are replaced by, of the same kind; None: taken from `inputs`.
+        outputs: runs the model on the first rows and steps of inputs, where it is called otherwise.
 
     Raises:
         NotCausalError: names the layer, t, and the size of the change.
@@ -51,7 +56,7 @@ def check_causality(
     other = _others(inputs if others is None else others, piece)
     short = None if lengths is None else lengths[:rows].clamp(max=steps)
     with _untouched(model, inputs.device), torch.no_grad():
-        call = partial(_outputs, model, lengths=short)
+        call = partial(_outputs, outputs or (lambda piece: model(piece, None, short)[0]))
         usual = call(piece)
         room = 100 * torch.finfo(usual.dtype).eps * float(usual.abs().max())
         for t in range(steps - 1):
@@ -79,10 +84,9 @@ def _others(source: Tensor, piece: Tensor) -> Tensor:
     return other
 
 
-def _outputs(model: nn.Module, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+def _outputs(call: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
     torch.manual_seed(0)  # the same dropout each time; within fork_rng
-    outputs: Tensor = model(inputs, None, lengths)[0]
-    return outputs
+    return call(inputs)
 
 
 def _difference(usual: Tensor, changed: Tensor, t: int) -> float:

@@ -12,6 +12,7 @@ from seqmodels.data.base import IGNORE, Loader, SequenceBatch
 from seqmodels.data.vocabulary import Vocabulary
 from seqmodels.models import EncoderDecoder
 from seqmodels.training.clipping import Clip
+from seqmodels.training.guards import check_causality
 from seqmodels.training.schedules import Schedule
 from seqmodels.training.task import OptimizerFactory, SequenceTask, Stage, StepResult
 
@@ -44,6 +45,8 @@ class SequenceToSequence(SequenceTask):
     Raises:
         ValueError: the model or the data is another.
     """
+
+    must_be_causal = True
 
     def __init__(
         self,
@@ -80,6 +83,21 @@ class SequenceToSequence(SequenceTask):
         if not self.training:
             self._tally(batch, asked, logits.argmax(-1))
         return StepResult(loss, asked.sum(), None)
+
+    def check_causality(self, batch: SequenceBatch) -> None:
+        """Of what the decoder reads; the sources are known from the beginning."""
+        assert isinstance(self.model, EncoderDecoder)
+        sources, targets, lengths = batch
+        model = self.model
+
+        def outputs(previous: Tensor) -> Tensor:
+            rows = slice(len(previous))
+            logits: Tensor = model(
+                sources[rows], previous, None if lengths is None else lengths[rows]
+            )[0]
+            return logits
+
+        check_causality(model, before(targets, model.end), outputs=outputs)
 
     def loss_at(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.cross_entropy(outputs, targets, reduction="sum")

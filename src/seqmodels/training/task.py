@@ -19,6 +19,7 @@ from seqmodels.data.base import SequenceBatch
 from seqmodels.training.activation import ActivationPenalty
 from seqmodels.training.clipping import Clip
 from seqmodels.training.gradient_log import GradientLog
+from seqmodels.training.guards import check_causality
 from seqmodels.training.omega import Omega
 from seqmodels.training.parallel import Team
 from seqmodels.training.schedules import Horizon, Schedule
@@ -150,6 +151,10 @@ class SequenceTask(pl.LightningModule, ABC):
         What looks at gradients through time differentiates this (`seqmodels.analysis`).
         """
         raise NotImplementedError(f"{type(self).__name__} has no loss of a single step")
+
+    def check_causality(self, batch: SequenceBatch) -> None:
+        """Refuse a model whose outputs tell of later inputs; see `guards.check_causality`."""
+        check_causality(self.model, batch.inputs, batch.lengths)
 
     def piece(self, batch: SequenceBatch, *, sequences: int, steps: int) -> Piece:
         """What of a batch is looked at, and which of its losses; see `analysis.piece.cut_piece`."""

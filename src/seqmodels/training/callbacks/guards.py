@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 
 from seqmodels.training.checkpoints import save
-from seqmodels.training.guards import check_causality, find_first, first_tensor
+from seqmodels.training.guards import find_first, first_tensor
 from seqmodels.training.state import plain_state
 from seqmodels.training.task import DivergedError, SequenceTask
 
@@ -32,7 +32,7 @@ class CausalityCheck(pl.Callback):
     ) -> None:
         if not self._checked:
             assert isinstance(pl_module, SequenceTask)
-            check_causality(pl_module.model, batch.inputs, batch.lengths)
+            pl_module.check_causality(batch)
             self._checked = True
 
 
