@@ -14,7 +14,8 @@ from seqmodels.cells import GRUCell, LSTMCell, RNNCell
 from seqmodels.cli import main
 from seqmodels.layers import Recurrent, Stacked
 from seqmodels.models import SequenceModel, TokenEmbedding, TokenHead
-from seqmodels.training.guards import NotCausalError, check_causality, find_first
+from seqmodels.training.causality import NotCausalError, check_causality
+from seqmodels.training.guards import find_first
 from tiny import record, rows, train, write_text
 
 NAN = float("nan")

@@ -14,8 +14,8 @@ from seqmodels.data.base import IGNORE, Loader, SequenceBatch, Split
 from seqmodels.data.vocabulary import Vocabulary
 from seqmodels.models import SequenceModel
 from seqmodels.training.averaging import Averaging
+from seqmodels.training.causality import refuse_sight_of_later_inputs
 from seqmodels.training.clipping import Clip
-from seqmodels.training.guards import refuse_sight_of_later_inputs
 from seqmodels.training.schedules import Schedule
 from seqmodels.training.task import OptimizerFactory, SequenceTask, Stage, StepResult
 

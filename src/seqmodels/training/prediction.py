@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from seqmodels.data.base import IGNORE, Loader, SequenceBatch
 from seqmodels.data.series import SeriesData
+from seqmodels.training.causality import refuse_sight_of_later_inputs
 from seqmodels.training.clipping import Clip
-from seqmodels.training.guards import refuse_sight_of_later_inputs
 from seqmodels.training.schedules import Schedule
 from seqmodels.training.series_scores import Scores, free_runs, free_scores
 from seqmodels.training.task import OptimizerFactory, SequenceTask, Stage, StepResult

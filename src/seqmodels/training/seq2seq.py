@@ -11,8 +11,8 @@ from seqmodels.analysis.piece import Piece, last_answer
 from seqmodels.data.base import IGNORE, Loader, SequenceBatch
 from seqmodels.data.vocabulary import Vocabulary
 from seqmodels.models import EncoderDecoder
+from seqmodels.training.causality import check_causality
 from seqmodels.training.clipping import Clip
-from seqmodels.training.guards import check_causality
 from seqmodels.training.schedules import Schedule
 from seqmodels.training.task import OptimizerFactory, SequenceTask, Stage, StepResult
 

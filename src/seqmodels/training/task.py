@@ -17,9 +17,9 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from seqmodels.analysis.piece import Piece, cut_piece
 from seqmodels.data.base import SequenceBatch
 from seqmodels.training.activation import ActivationPenalty
+from seqmodels.training.causality import check_causality
 from seqmodels.training.clipping import Clip
 from seqmodels.training.gradient_log import GradientLog
-from seqmodels.training.guards import check_causality
 from seqmodels.training.omega import Omega
 from seqmodels.training.parallel import Team
 from seqmodels.training.schedules import Horizon, Schedule
@@ -153,7 +153,7 @@ class SequenceTask(pl.LightningModule, ABC):
         raise NotImplementedError(f"{type(self).__name__} has no loss of a single step")
 
     def check_causality(self, batch: SequenceBatch) -> None:
-        """Refuse a model whose outputs tell of later inputs; see `guards.check_causality`."""
+        """Refuse a model whose outputs tell of later inputs; see `causality.check_causality`."""
         check_causality(self.model, batch.inputs, batch.lengths)
 
     def piece(self, batch: SequenceBatch, *, sequences: int, steps: int) -> Piece:

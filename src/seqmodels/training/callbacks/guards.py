@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 import torch
 
+from seqmodels.training.causality import first_tensor
 from seqmodels.training.checkpoints import save
-from seqmodels.training.guards import find_first, first_tensor
+from seqmodels.training.guards import find_first
 from seqmodels.training.state import plain_state
 from seqmodels.training.task import DivergedError, SequenceTask
 
@@ -18,7 +19,7 @@ from seqmodels.training.task import DivergedError, SequenceTask
 class CausalityCheck(pl.Callback):
     """Before the first step of a task that predicts what follows, tries a piece of the batch.
 
-    See `seqmodels.training.guards.check_causality`; the run ends with its `NotCausalError`.
+    See `seqmodels.training.causality.check_causality`; the run ends with its `NotCausalError`.
     """
 
     def __init__(self) -> None:
