@@ -259,6 +259,20 @@ def test_a_model_of_images(tmp_path: Path, capsys: Any, undrawn: None, kind: str
         assert len(layer["spectrum"]["eigenvalues"]) == 2 * 9 * 2 * 3  # points · places · (h, c)
 
 
+def test_a_run_in_double_precision(tmp_path: Path, undrawn: None) -> None:
+    run_dir = tmp_path / "run"
+    wanted = [
+        *("model=echo_state", "task=ridge", "data=sines", "data.double=true", "data.train=300"),
+        *("data.valid=100", "data.test=100", "trainer.precision=64-true", "scheduler=none"),
+        *("clip=none", "optimizer=none", "model.layers.hidden_size=20", "model.cell.density=0.5"),
+        *("~callbacks.curves", "~callbacks.forecast", "logger=none"),
+        "trainer.enable_progress_bar=false",
+    ]
+    assert main(["train", *wanted, f"run_dir={run_dir}"]) == 0
+    assert main(["analyse", f"run={run_dir}", "spectra=false"]) == 0
+    assert "states" in names_of(run_dir)
+
+
 def test_layers_over_images_without_a_recurrence(tmp_path: Path, capsys: Any) -> None:
     run_dir = tmp_path / "run"
     wanted = ("experiment=pixelrnn_digits", "model/layers=pixelcnn", "data.limit=20")

@@ -79,7 +79,7 @@ def load_subject(cfg: DictConfig) -> Subject:
         piece = task.piece(batch, sequences=cfg.sequences, steps=cfg.steps)
     except building.USER_MISTAKES as error:
         raise building.user_mistake(error) from error
-    model.eval()
+    _like(model.eval(), piece)
     return Subject(
         folder=folder,
         cfg=run_cfg,
@@ -98,6 +98,12 @@ def _run_eagerly(model: nn.Module) -> None:
     """For a few calls of many kinds: building a kernel for each would take longer."""
     for layer, _ in recurrent_layers(model).values():
         layer.engine = "eager"
+
+
+def _like(model: nn.Module, piece: Piece) -> None:
+    """In the type of the numbers that it reads: float64 of a run of that precision."""
+    if piece.inputs.is_floating_point():
+        model.to(piece.inputs.dtype)
 
 
 def _choose(data: DataModule, split: str | None) -> tuple[str, Any]:
@@ -137,6 +143,7 @@ def over_training(own: Subject) -> tuple[str | None, list[dict[str, Any]]]:
     if own.loss is None:
         return None, []
     model = building.build_model(own.cfg, own.data).eval()
+    _like(model, own.piece)
     _run_eagerly(model)
     at: dict[int, dict[str, Any]] = {}
     for name in (None, BEST, PREVIOUS, LAST):
