@@ -78,8 +78,8 @@ def test_pictures_and_numbers(trained: Path, capsys: Any) -> None:
     assert "2 sequences of 12 steps, loss of step 12" in out and "replaces" not in out
     found = analysed(trained)
     assert set(found["pictures"]) == names_of(trained) == {
-        "clipping", "gates", "gradient_by_lag", "gradient_over_training", "jacobian_spectra",
-        "states",
+        "cliff", "clipping", "gates", "gradient_by_lag", "gradient_over_training",
+        "jacobian_spectra", "states",
     }  # fmt: skip
     for name in found["pictures"]:
         assert f"{name}.png" in out
@@ -204,6 +204,84 @@ def test_weights_that_are_no_numbers_and_models_without_recurrence(
     monkeypatch.setattr("seqmodels.commands.analyse_subject.recurrent_layers", linear)
     assert main(["analyse", f"run={run_dir}"]) == 2
     assert "no recurrent layer" in capsys.readouterr().err
+
+
+COMMON = [
+    *("trainer.max_steps=2", "trainer.val_check_interval=2", "logger=none"),
+    *("trainer.enable_progress_bar=false", "callbacks.analysis.every_n_steps=1"),
+    *("~callbacks.curves", "~callbacks.images", "~callbacks.attention"),
+]
+
+
+def test_a_model_that_reads_one_sequence_and_writes_another(
+    tmp_path: Path, capsys: Any, undrawn: None
+) -> None:
+    run_dir = tmp_path / "run"
+    wanted = [
+        *("model=seq2seq", "data=sort", "task=seq2seq", "model.encoder.hidden_size=5"),
+        *("model.decoder.hidden_size=5", "model.source.size=4", "model.target.size=4"),
+        *("data.valid_lengths=[1,6]", "data.valid_sequences=8", "data.test_sequences=8"),
+        *("data.batch_size=4", "model/layers@model.encoder=bidirectional"),
+    ]
+    assert main(["train", *wanted, *COMMON, f"run_dir={run_dir}"]) == 0
+    assert main(["analyse", f"run={run_dir}", "lags=[1,3]"]) == 0
+    out = capsys.readouterr().out
+    # Not of the sequences of one symbol, which come first.
+    assert "8 sequences of 6 steps, loss of step 7" in out and "last step with a gradient" in out
+    found = analysed(run_dir)
+    lags = {n: len(layer["norm_by_lag"]) for n, layer in found["layers"].items()}
+    encoder = [n for n in lags if n.startswith("encoder")]
+    assert sorted(lags[n] for n in encoder) == [0, 6] and lags["decoder.layers.0"] == 7
+    over = found["gradient_over_training"]
+    assert (over["source"], over["steps"]) == ("analysis.jsonl", [0, 1, 2])
+    assert {"gradient_over_training", "jacobian_spectra", "gates"} <= names_of(run_dir)
+    norms = [layer["norm_by_lag"] for layer in found["layers"].values() if layer["norm_by_lag"]]
+    assert all(min(by_lag) > 0 for by_lag in norms)
+
+
+@pytest.mark.parametrize("kind", ["row_lstm", "diagonal_bilstm"])
+def test_a_model_of_images(tmp_path: Path, capsys: Any, undrawn: None, kind: str) -> None:
+    run_dir = tmp_path / "run"
+    wanted = [
+        *("experiment=pixelrnn_digits", f"model/layers={kind}", "data.limit=20", "data.valid=0.01"),
+        *("data.test=0.01", "model.layers.hidden_size=3", "model.layers.num_layers=2"),
+    ]
+    assert main(["train", *wanted, *COMMON, f"run_dir={run_dir}"]) == 0
+    assert main(["analyse", f"run={run_dir}", "sequences=2", "lags=[1,3]", "points=2"]) == 0
+    assert "2 images of 8 × 8 pixels, loss of pixel 64" in capsys.readouterr().out
+    layers = analysed(run_dir)["layers"]
+    steps = {"row_lstm": 8, "diagonal_bilstm": 15}[kind]
+    assert max(len(layer["norm_by_lag"]) for layer in layers.values()) == steps
+    assert len(layers) == (2 if kind == "row_lstm" else 4)
+    for layer in layers.values():
+        # Places outside the image, whose gates are shut for good, do not count.
+        assert set(layer["gates"]) == set("ifgo") and layer["gates"]["o"]["closed"] == 0.0
+        assert len(layer["spectrum"]["eigenvalues"]) == 2 * 9 * 2 * 3  # points · places · (h, c)
+
+
+def test_a_run_in_double_precision(tmp_path: Path, undrawn: None) -> None:
+    run_dir = tmp_path / "run"
+    wanted = [
+        *("model=echo_state", "task=ridge", "data=sines", "data.double=true", "data.train=300"),
+        *("data.valid=100", "data.test=100", "trainer.precision=64-true", "scheduler=none"),
+        *("clip=none", "optimizer=none", "model.layers.hidden_size=20", "model.cell.density=0.5"),
+        *("~callbacks.curves", "~callbacks.forecast", "logger=none"),
+        "trainer.enable_progress_bar=false",
+    ]
+    assert main(["train", *wanted, f"run_dir={run_dir}"]) == 0
+    assert main(["analyse", f"run={run_dir}", "spectra=false"]) == 0
+    assert "states" in names_of(run_dir)
+
+
+def test_layers_over_images_without_a_recurrence(tmp_path: Path, capsys: Any) -> None:
+    run_dir = tmp_path / "run"
+    wanted = ("experiment=pixelrnn_digits", "model/layers=pixelcnn", "data.limit=20")
+    small = ("model.layers.hidden_size=3", "model.layers.num_layers=2", "data.valid=0.01")
+    assert main(["train", *wanted, *small, *COMMON, f"run_dir={run_dir}"]) == 0
+    told = "no recurrent layer: there is nothing to analyse"
+    assert capsys.readouterr().err.count(told) == 1
+    assert main(["analyse", f"run={run_dir}"]) == 2
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

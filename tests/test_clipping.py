@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,25 @@ def test_norm_leaves_a_short_gradient_bit_for_bit() -> None:
     assert all(torch.equal(a, p.grad) for a, p in zip(before, made, strict=True))
 
 
-@pytest.mark.parametrize("max_norm", [1e-3, 0.25, 7.0])
-def test_norm_after_is_never_above_the_bound(max_norm: float) -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("policy", [NormClip, partial(PerLayerClip, per="parameter")])
+def test_norm_after_is_never_above_the_bound(policy: Any, dtype: torch.dtype) -> None:
+    """Not by rounding either."""
     torch.manual_seed(0)
-    made = parameters(*[(torch.randn(50) * 10**k).tolist() for k in range(-3, 4)])
-    NormClip(max_norm)(made)
-    assert total_norm(made) <= max_norm * (1 + 1e-12)
+    for trial in range(50):
+        bound = float(10.0 ** torch.randn(()))
+        made = [nn.Parameter(torch.zeros(size, dtype=dtype)) for size in ((3,), (50,), (20, 30))]
+        for number, parameter in enumerate(made):
+            scale = bound * 10.0 ** (number - 1 + trial % 3)
+            parameter.grad = (torch.randn(parameter.shape) * scale).to(dtype)
+        clipped = policy(bound)(made)
+        norms = [float(torch.linalg.vector_norm(p.grad.double())) for p in made]  # type: ignore[union-attr]
+        if policy is NormClip:
+            norms = [sum(norm**2 for norm in norms) ** 0.5]
+            assert float(clipped.after) <= bound < float(clipped.norm)
+        assert bool(clipped.engaged)
+        assert all(norm <= bound for norm in norms)
+        assert max(norms) > 0.99 * bound
 
 
 def test_a_zero_gradient_stays_zero() -> None:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from seqmodels.cells import GRUCell, LSTMCell, RNNCell
+from seqmodels.cli import main
 from seqmodels.layers import Recurrent, Stacked
 from seqmodels.models import SequenceModel, TokenEmbedding, TokenHead
-from seqmodels.training.guards import NotCausalError, check_causality, find_first
+from seqmodels.training.causality import NotCausalError, check_causality
+from seqmodels.training.guards import find_first
 from tiny import record, rows, train, write_text
 
 NAN = float("nan")
@@ -214,3 +216,105 @@ def test_the_step_before_which_the_weights_were_lost_is_named(
     kept = torch.load(run / "diverged.pt", weights_only=True)
     assert f"at step {kept['step']};" in err and kept["step"] > 1
     assert kept["carried"] is not None
+
+
+# --- data whose answers are among its inputs -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        ("model=prediction_real", "task=regression", "data=sines", "data.window=20"),
+        ("model=prediction", "task=classification", "data=dyck"),
+        ("experiment=anbn",),
+        ("model=prediction", "task=tagging", "data=reber"),
+    ],
+    ids=["series", "brackets", "blocks", "grammar"],
+)
+def test_what_is_told_by_later_inputs_is_not_predicted_from_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wanted: tuple[str, ...]
+) -> None:
+    run = tmp_path / "run"
+    common = ("model.layers.hidden_size=4", "trainer.max_steps=1", "logger=none", "callbacks=none")
+    both = ("train", *wanted, *common, "model/layers=bidirectional", f"run_dir={run}")
+    assert main(list(both)) == 2
+    err = capsys.readouterr().err
+    assert "what is to be predicted is among the later inputs" in err and err.count("\n") == 1
+    assert "(Bidirectional)" in err or "backwards" in err
+    # What only says that it is causal is found by trying.
+    own = ("model.layers.layer._target_=test_guards.Peeking", f"run_dir={tmp_path / 'other'}")
+    peeking = (w for w in common if w != "callbacks=none")
+    assert main(["train", *wanted, *peeking, "model/layers=plain", *own]) == 2
+    assert "(Peeking) is not causal" in capsys.readouterr().err
+
+
+def test_a_decoder_that_reads_what_it_is_to_write_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("trainer.max_steps=1", "logger=none", "~callbacks.analysis", "~callbacks.attention")
+    small = ("model.encoder.hidden_size=4", "model.decoder.hidden_size=4", "data.length=5")
+    few = ("data.valid_sequences=4", "data.test_sequences=4", "data.batch_size=4")
+    wanted = ("train", "model=seq2seq", "data=sort", "task=seq2seq", *common, *small, *few)
+    peeking = "layer._target_=test_guards.Peeking"
+    for part, status in (("decoder", 2), ("encoder", 0)):
+        own = (f"model.{part}.{peeking}", f"run_dir={tmp_path / part}")
+        assert main([*wanted, *own]) == status
+        told = "decoder.layers.0 (Peeking) is not causal" in capsys.readouterr().err
+        assert told == (part == "decoder")
+
+
+def test_a_driven_series_may_be_read_both_ways() -> None:
+    from seqmodels.data.series import Narma, SeriesData
+
+    data = SeriesData(Narma(), train=200, valid=0, test=0)
+    data.setup()
+    assert not data.must_be_causal
+
+
+class Losing(torch.optim.Adam):
+    """Loses a weight and its own second moment at its second step."""
+
+    def step(self, closure: Any = None) -> Any:
+        result = super().step(closure)
+        first = self.param_groups[0]["params"][0]
+        if self.state[first]["step"] == 2:
+            with torch.no_grad():
+                first.fill_(NAN)
+            self.state[first]["exp_avg_sq"][0, 0] = NAN
+        return result
+
+
+def test_a_weight_that_an_update_lost_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = ("optimizer=adam", "optimizer._target_=test_guards.Losing", "clip=none")
+    assert train(write_text(tmp_path), tmp_path / "run", *extra) == 1
+    err = capsys.readouterr().err
+    assert "at step 3;" in err
+    assert "First: the parameter embedding.weight held it before this step already: an" in err
+    assert "(so did the optimizer's exp_avg_sq of it)" in err
+
+
+class Overflowing(Recurrent[Any]):
+    """Gives an infinite output in evaluation, at step 1 of sequence 1."""
+
+    def forward(self, x: Tensor, state: Any = None, lengths: Any = None) -> Any:
+        y, state = super().forward(x, state, lengths)
+        if not self.training:
+            y = y.clone()
+            y[1, 1] = float("inf")
+        return y, state
+
+
+def test_a_validation_that_diverges_says_where_and_keeps_the_batch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    extra = ("model.layers.layer._target_=test_guards.Overflowing", "~callbacks.analysis")
+    assert train(write_text(tmp_path), run, *extra) == 1
+    err = capsys.readouterr().err
+    assert "the val loss is nan after step 3" in err and "Traceback" not in err
+    first = "First: the output of backbone.layers.0 (Overflowing), at time step 1 of sequence 1"
+    assert first in err
+    kept = torch.load(run / "diverged.pt", weights_only=True)
+    assert kept["step"] == 3 and kept["batch"]["inputs"].shape[0] == 2

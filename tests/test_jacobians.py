@@ -13,7 +13,8 @@ from seqmodels.analysis.jacobians import (
     step_jacobians,
 )
 from seqmodels.analysis.steps import flatten
-from seqmodels.cells import RNNCell
+from seqmodels.analysis.systems import Autonomous
+from seqmodels.cells import PixelLSTMCell, RNNCell
 from seqmodels.scan import scan
 
 
@@ -61,6 +62,28 @@ def test_the_product_is_autograds_derivative_over_the_whole_stretch(case: Case) 
     expected = torch.linalg.svdvals(whole).log()[0]
     torch.testing.assert_close(found.log_singular_values[1, 0, 0], expected, rtol=1e-8, atol=1e-8)
     assert found.growth()[1, 0] == found.log_singular_values[1, 0, 0] / 3
+
+
+def test_the_places_of_an_image_are_one_system() -> None:
+    torch.manual_seed(0)
+    cell = PixelLSTMCell(3, 2, positions=4, offsets=(-1, 0, 1)).double()
+    x = torch.randn(3, 2 * 4, 3).double()
+    x[..., -1] = 0.0
+    x[:, ::4, -1] = 1.0  # the first place of each of the two images is outside
+    state = type(cell.initial_state(8, x))(*torch.randn(2, 8, 2).double().unbind(0))
+
+    def after(h: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        _, last = scan(cell, x, type(state)(h, c))
+        return torch.stack(tuple(last), 1).reshape(2, 4, 2, 2).transpose(1, 2).flatten(1)
+
+    by_h, by_c = torch.autograd.functional.jacobian(after, tuple(state))  # (2, 16, 8, 2) each
+    own = [torch.stack([j[b, :, 4 * b : 4 * b + 4] for b in range(2)]) for j in (by_h, by_c)]
+    whole = torch.cat([j.flatten(2) for j in own], 2)  # (2, N, N), N = h and c of four places
+    found = product_spectra(cell, x, state, lags=(3,)).log_singular_values[0]
+    expected = torch.linalg.svdvals(whole)
+    torch.testing.assert_close(found.exp(), expected, rtol=1e-8, atol=1e-12)
+    f = Autonomous(cell)
+    assert f.size == 16 and f(f.around(5)).shape == (5, 16)
 
 
 def test_a_linear_network_by_its_powers() -> None:

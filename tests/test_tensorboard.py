@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
 import tiny
 from seqmodels.cli import main
+from seqmodels.runs import finite
 
 
 def text_of(run: Path, tag: str) -> str:
@@ -49,3 +52,9 @@ def test_the_command_shows_what_is_there(
     (tmp_path / "run" / "events.out.tfevents.1").touch()
     assert main(["tensorboard", str(tmp_path), "port=7007"]) == 0
     assert called[-1][2:] == ["tensorboard.main", "--logdir", str(tmp_path), "--port", "7007"]
+
+
+def test_numbers_of_numpy_are_written_like_ours() -> None:
+    """Such as a baseline that a problem has computed with it."""
+    plain = finite({"a": np.float64(0.5), "b": [np.float64("nan")]})
+    assert yaml.safe_load(yaml.safe_dump(plain)) == {"a": 0.5, "b": [None]}

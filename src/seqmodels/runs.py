@@ -65,9 +65,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The same plain structure with NaN and infinities replaced by None."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+    """The same plain structure with NaN and infinities replaced by None, NumPy's floats by ours."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from seqmodels.analysis.gradients import Outputs
+from seqmodels.cells import PixelLSTMCell
 from seqmodels.layers import Recurrent
 from seqmodels.layers.recurrent import prefix_mask, reverse_time
 
@@ -20,11 +22,17 @@ class Course(NamedTuple):
     before: Any  # the states before each step, fields (T, B, ·)
     outputs: Tensor  # (T, B, H)
     keep: Tensor  # (T, B) bool: False at padding
+    inside: Tensor  # (T, B) bool: False there and at places outside an image
+    places: int = 1  # how many of the B rows make one sequence: the places of a line of an image
 
     def rows(self) -> tuple[Tensor, Any]:
         """Gates and states of the real steps, one below the other: (R, G), fields (R, ·)."""
         kind: Any = type(self.before)
         return self.gates_x[self.keep], kind(*(part[self.keep] for part in self.before))
+
+    def path(self) -> Tensor:
+        """The outputs of each sequence (T, B, H); of lines of an image in their middle place."""
+        return self.outputs[:, self.places // 2 :: self.places]
 
 
 @contextmanager
@@ -49,7 +57,11 @@ def _watching(model: nn.Module) -> Iterator[list[tuple[str, Recurrent[Any], Any]
 
 @torch.no_grad()
 def courses(
-    model: nn.Module, inputs: Tensor, lengths: Tensor | None = None, state: Any = None
+    model: nn.Module,
+    inputs: Tensor,
+    lengths: Tensor | None = None,
+    state: Any = None,
+    outputs: Outputs | None = None,
 ) -> dict[str, Course]:
     """What each recurrent layer of a model goes through on a batch, by name, in the mode it is in.
 
@@ -58,6 +70,7 @@ def courses(
         inputs: (B, T) or (B, T, I).
         lengths: (B,), or None.
         state: before the first step.
+        outputs: runs the model, where it is called otherwise.
 
     Raises:
         ValueError: the model has no recurrent layer.
@@ -65,7 +78,10 @@ def courses(
     if not any(isinstance(module, Recurrent) for module in model.modules()):
         raise ValueError("the model has no recurrent layer: there is nothing to analyse")
     with _watching(model) as calls:
-        model(inputs, state, lengths)
+        if outputs is None:
+            model(inputs, state, lengths)
+        else:
+            outputs()
     return {name: _course(layer, **given) for name, layer, given in calls}
 
 
@@ -84,7 +100,10 @@ def _course(
     first = layer.initial_state(batch, x) if state is None else state
     kind: Any = type(first)
     before = kind(*(torch.cat((f.unsqueeze(0), a[:-1])) for f, a in zip(first, after, strict=True)))
-    return Course(layer.cell.project(x), before, after[0], keep)
+    # Lines of an image stay whole, for a place reads those beside it.
+    inside = keep & (x[..., -1] == 0) if isinstance(layer.cell, PixelLSTMCell) else keep
+    gates_x = layer.cell.project(x)
+    return Course(gates_x, before, after[0], keep, inside, layer.cell.places)
 
 
 def _reversed(part: Tensor, keep: Tensor | None) -> Tensor:

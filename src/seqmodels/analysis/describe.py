@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from seqmodels.analysis.courses import Course, courses
-from seqmodels.analysis.gradients import Term, norms_by_lag, recurrent_layers
+from seqmodels.analysis.gradients import Outputs, Term, norms_by_lag, recurrent_layers
 from seqmodels.analysis.jacobians import eigenvalues, log_singular_values, step_jacobians
-from seqmodels.analysis.steps import flatten
 from seqmodels.analysis.units import (
     Gate,
     States,
@@ -99,6 +98,8 @@ def describe_layers(
     points: int = 8,
     lags: tuple[int, ...] = (1, 2, 5, 10, 20, 50),
     most_units: int = 512,
+    outputs: Outputs | None = None,
+    apart: tuple[str, ...] = (),
 ) -> dict[str, LayerReport]:
     """Gates, states, radii, time constants, gradients by lag, Jacobians of every recurrent layer.
 
@@ -117,6 +118,7 @@ def describe_layers(
         points: single steps whose eigenvalues are taken, along the first sequence.
         lags: of the products; those longer than the first sequence are left out.
         most_units: layers whose whole state is wider are left out of the spectra, with a note.
+        outputs, apart: see `norms_by_lag`.
 
     Raises:
         ValueError: there is no recurrent layer, or the states are not finite.
@@ -129,17 +131,21 @@ def describe_layers(
         # What looks inside a layer is another cell, for which a kernel would be compiled first.
         layer.engine = "eager"
     try:
-        found = courses(model, inputs, lengths, state)
+        found = courses(model, inputs, lengths, state, outputs)
         norms: dict[str, Tensor] = {}
         excuse = None
         if loss is not None:
             try:
-                norms = norms_by_lag(model, inputs, loss, step=step, state=state)
+                norms = norms_by_lag(
+                    model, inputs, loss, step=step, state=state, outputs=outputs, apart=apart
+                )
             except ValueError as error:
                 excuse = f"no gradient by lag: {error}"
         reports = {}
         for name, course in found.items():
             reports[name] = _report(name, *layers[name], course, norms, excuse)
+            if name in norms and name.startswith(apart):
+                reports[name].notes.append("lags are counted from its last step with a gradient")
             if spectra:
                 reports[name] = _with_spectrum(
                     reports[name], layers[name][0], course, points, lags, most_units
@@ -162,9 +168,11 @@ def _report(
 ) -> LayerReport:
     cell = layer.cell
     gates_x, before = course.rows()
-    if not all(bool(part.isfinite().all()) for part in (*before, course.outputs[course.keep])):
+    outputs = course.outputs[course.inside]
+    if not all(bool(part.isfinite().all()) for part in (*before, outputs)):
         raise NotFiniteError(f"the states of {name or 'the layer'} hold NaN or infinite numbers")
-    gates = gate_activations(cell, gates_x, before)
+    inside = course.inside[course.keep]
+    gates = {n: v[inside] for n, v in gate_activations(cell, gates_x, before).items()}
     notes = [excuse] if excuse is not None and not reverse else []
     if not gates:
         notes.append(f"no gates: none was found in the update of {type(cell).__name__}")
@@ -179,7 +187,7 @@ def _report(
         cell=type(cell).__name__,
         reverse=reverse,
         gates={gate: Gate.of(gates[gate]) for gate in sorted(gates)},
-        states=States.of(course.outputs[course.keep]),
+        states=States.of(outputs),
         spectral_radii=spectral_radii(cell),
         time_constants=quantiles,
         norm_by_lag=norms[name].tolist() if name in norms else [],
@@ -196,10 +204,11 @@ def _with_spectrum(
     lags: tuple[int, ...],
     most_units: int,
 ) -> LayerReport:
-    steps = int(course.keep[:, 0].sum())
-    kind: Any = type(course.before)
-    states = kind(*(part[:steps, 0] for part in course.before))  # of the first sequence
-    width = sum(part[0].numel() for part in states)
+    steps, places = int(course.keep[:, 0].sum()), course.places
+    # Of the first sequence, or all places of the lines of the first image.
+    fields = [part[:steps, :places].flatten(1) for part in course.before]
+    states, gates_x = torch.cat(fields, 1), course.gates_x[:steps, :places].flatten(1)
+    width = states.shape[1]
     if width > most_units:
         return _without(
             report, f"the state has {width} numbers, more than most_units = {most_units}"
@@ -208,7 +217,7 @@ def _with_spectrum(
     spread = sorted({round(i * (steps - 1) / max(points - 1, 1)) for i in range(points)})
     wanted = sorted({*spread, *range(steps - longest, steps)})
     try:
-        made = step_jacobians(layer.cell, course.gates_x[wanted, 0], flatten(states)[wanted])
+        made = step_jacobians(layer.cell, gates_x[wanted], states[wanted])
     except ValueError as error:  # a state that is not of floating numbers alone
         return _without(report, str(error))
     if not bool(made.isfinite().all()):

@@ -12,10 +12,18 @@ from torch import Tensor, nn
 from seqmodels.layers import Bidirectional, Recurrent
 
 Term = Callable[[Tensor], Tensor]  # outputs of one step (B, ·) -> its loss, a number
+Outputs = Callable[[], Tensor]  # runs the model and gives its outputs (B, T, ·)
 
 
 def norms_by_lag(
-    model: nn.Module, inputs: Tensor, term: Term, *, step: int = -1, state: Any = None
+    model: nn.Module,
+    inputs: Tensor,
+    term: Term,
+    *,
+    step: int = -1,
+    state: Any = None,
+    outputs: Outputs | None = None,
+    apart: tuple[str, ...] = (),
 ) -> dict[str, Tensor]:
     """‖∂L_t/∂s_{t-k}‖ of ONE loss term L_t, for every recurrent layer and every lag k.
 
@@ -30,12 +38,15 @@ def norms_by_lag(
         term: the loss of one step, from that step's outputs (B, ·).
         step: t, from the end where negative.
         state: before the first step.
+        outputs: runs the model, where it is called otherwise.
+        apart: beginnings of the names of layers whose steps are not those of the outputs, such as
+            an encoder's: of these the lag is counted from the last step with any gradient.
 
     Returns:
         For each `Recurrent` layer that runs forwards (not those of a `Bidirectional` that runs
         backwards), by name: (t + 1), the Euclidean norm over its
-        whole state at lag k = 0 … t, mean over the batch, in float64. The parameters' own
-        gradients stay as they are.
+        whole state at lag k = 0 … t, mean over the batch, in float64. Of a layer over images the
+        state is that of all places of a line. The parameters' own gradients stay as they are.
 
     Raises:
         ValueError: there is no such layer or step, or a layer recomputes its states.
@@ -43,26 +54,30 @@ def norms_by_lag(
     layers = {n: m for n, (m, reverse) in recurrent_layers(model).items() if not reverse}
     if not layers:
         raise ValueError("the model has no recurrent layer that runs forwards")
-    steps = inputs.shape[1]
-    if not -steps <= step < steps:
-        raise ValueError(f"step must lie in {-steps} … {steps - 1}, got {step}")
-    step %= steps
     with ExitStack() as stack, torch.enable_grad():
         probes = {n: stack.enter_context(layer.probing()) for n, layer in layers.items()}
-        outputs = model(inputs, state)[0]  # (B, T, ·)
+        made = model(inputs, state)[0] if outputs is None else outputs()  # (B, T, ·)
+        steps = made.shape[1]
+        if not -steps <= step < steps:
+            raise ValueError(f"step must lie in {-steps} … {steps - 1}, got {step}")
         # What did not run in this mode has left nothing.
         zeros = {n: z for n, pair in probes.items() for p in pair if (z := p.zeros) is not None}
         found = torch.autograd.grad(
-            term(outputs[:, step]), list(zeros.values()), materialize_grads=True
+            term(made[:, step]), list(zeros.values()), materialize_grads=True
         )
-    batch = inputs.shape[0]
-    # A dilated layer has its d interleaved sequences side by side: (T/d, d·B, ·) -> (T, B, ·).
-    rows = {n: g.reshape(-1, batch, g.shape[-1]) for n, g in zip(zeros, found, strict=True)}
-    return {
+    by_lag = {}
+    for name, grad in zip(zeros, found, strict=True):
+        # A dilated layer has its d interleaved sequences side by side: (T/d, d·B, ·) -> (T, B, ·);
+        # one over images the places of a line: (T, B·P, ·) -> (T, B, P·).
+        width = layers[name].cell.places * grad.shape[-1]
+        rows = grad.reshape(-1, len(inputs), width)
         # In double precision: the squares of what has vanished would not fit into single.
-        name: grad[: step + 1].double().norm(dim=-1).mean(-1).flip(0)  # (T, B, ΣW) -> (t + 1)
-        for name, grad in rows.items()
-    }
+        norms = rows.double().norm(dim=-1).mean(-1)  # (T, B, ΣW) -> (T)
+        last = step % steps
+        if name.startswith(apart):
+            last = int(norms.nonzero()[-1]) if bool(norms.any()) else len(norms) - 1
+        by_lag[name] = norms[: last + 1].flip(0)
+    return by_lag
 
 
 def recurrent_layers(model: nn.Module) -> dict[str, tuple[Recurrent[Any], bool]]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqmodels.analysis.steps import Step, flatten, jacobian
+from seqmodels.analysis.steps import Step, jacobian
 from seqmodels.cells.base import Cell, S
 
 
@@ -140,8 +140,8 @@ def product_spectra(
     if not lags or min(lags) < 1 or max(lags) > len(x):
         raise ValueError(f"expected lags within 1 … T = {len(x)}, got {list(lags)}")
     own = Step(cell)
-    s = own.initial(x.shape[1]).to(x) if state is None else flatten(state)
-    gates = cell.project(x)
+    s = own.initial(x.shape[1] // cell.places).to(x) if state is None else own.flat(state)
+    gates = own.gates(x)
     factors = []
     for gates_x in gates[: max(lags)].unbind(0):
         factors.append(jacobian(lambda v, g: own(g, v), s, gates_x).double())

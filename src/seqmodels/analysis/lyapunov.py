@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqmodels.analysis.steps import Map, Step, flatten, push
+from seqmodels.analysis.steps import Map, Step, push
 from seqmodels.analysis.systems import check_start, rk4
 from seqmodels.cells.base import Cell, S
 
@@ -138,8 +138,8 @@ def driven_exponents(
     cell.check(x, state, None)
     with torch.no_grad():
         step = Step(cell)
-        start = step.initial(x.shape[1]) if state is None else flatten(state)
-        gates_x = cell.project(x).unbind(0)  # T × (B, G)
+        start = step.initial(x.shape[1] // cell.places) if state is None else step.flat(state)
+        gates_x = step.gates(x).unbind(0)  # T × (B, G)
     moves = [_Driven(step, gates) for gates in gates_x]
     return _exponents(moves, start, len(moves) - warm_up, count, warm_up, every)
 

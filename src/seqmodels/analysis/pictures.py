@@ -12,6 +12,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from seqmodels.analysis.describe import LayerReport, Spectrum
@@ -39,7 +40,8 @@ def _panels(count: int, *, height: float = 3.2, width: float = 4.6) -> tuple[Fig
 
 def short(name: str) -> str:
     """A layer's name without what all have in common."""
-    return name.removeprefix("backbone.") or "layer"
+    within = name.removeprefix("backbone.").removeprefix("stack.")
+    return within.removesuffix(".recurrent") or "layer"
 
 
 def gradient_by_lag(layers: dict[str, LayerReport]) -> Figure | None:
@@ -50,10 +52,13 @@ def gradient_by_lag(layers: dict[str, LayerReport]) -> Figure | None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     for index, (name, norms) in enumerate(shown.items()):
-        values = [v if math.isfinite(v) and v > LEAST else math.nan for v in norms]
-        axis.plot(values, color=colour(index), label=short(name))
+        # A dilated layer has none but at every d-th lag.
+        lags = [k for k, v in enumerate(norms) if math.isfinite(v) and v > LEAST]
+        few = "o-" if len(lags) < 20 else "-"  # one value alone makes no line
+        axis.plot(lags, [norms[k] for k in lags], few, ms=3, color=colour(index), label=short(name))
     axis.set_yscale("log")
     axis.set_xlabel("lag k: steps before the one whose loss is differentiated")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_ylabel(NORM)
     axis.set_title("how much of one loss's gradient is left, so many steps before it")
     axis.grid(alpha=0.3)
@@ -90,6 +95,7 @@ def gradient_over_training(rows: list[dict[str, Any]]) -> Figure | None:
         axis.set_title(short(name))
         axis.set_xlabel("training step")
         axis.set_ylabel("lag k")
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     figure.colorbar(mesh, ax=axes, label=NORM, extend="min")
     return figure
 
@@ -116,7 +122,7 @@ def jacobian_spectra(layers: dict[str, LayerReport]) -> Figure | None:
     for (left, right), (name, spectrum) in zip(grid, shown.items(), strict=True):
         assert spectrum is not None
         _unit_circle(left, spectrum)
-        left.set_title(f"{short(name)}: eigenvalues of single steps")
+        left.set_title(f"{short(name)}: eigenvalues of single steps", fontsize=10)
         logs = np.array(spectrum.log_singular_values) / math.log(10)  # (K, C)
         for index, (share, label) in enumerate(
             ((0.0, "largest"), (0.1, "top tenth"), (0.5, "median"))
@@ -126,7 +132,7 @@ def jacobian_spectra(layers: dict[str, LayerReport]) -> Figure | None:
                 line = np.where(np.isfinite(logs[:, at]), logs[:, at], np.nan)
                 right.plot(spectrum.lags, line, "o-", ms=3, label=label, color=colour(index))
         right.axhline(0, color="gray", lw=1)
-        right.set_title(f"{short(name)}: singular values over k steps")
+        right.set_title(f"{short(name)}: singular values over k steps", fontsize=10)
         right.set_xlabel("steps k")
         right.set_ylabel(r"$\log_{10}\, \sigma(J_t \cdots J_{t-k+1})$")
         right.grid(alpha=0.3)
@@ -198,7 +204,8 @@ def states(layers: dict[str, LayerReport], paths: dict[str, Tensor]) -> Figure:
         below.set_visible(True)
         own = report.states
         above.bar(range(1, len(own.variances) + 1), own.variances, color=colour(index))
-        above.set_title(f"{short(name)}: effective rank {own.effective_rank:.1f} of {own.units}")
+        rank = f"effective rank {own.effective_rank:.1f} of {own.units}"
+        above.set_title(f"{short(name)}: {rank}", fontsize=10)
         above.set_xlabel("principal direction")
         above.set_ylabel("share of the variance")
         above.xaxis.get_major_locator().set_params(integer=True)
@@ -222,7 +229,7 @@ def _plane(axis: Axes, path: Tensor, last: int = 40) -> None:
     way = flat[-last:, 0]
     axis.plot(*way.T, "-", lw=0.7, color="tab:blue", alpha=0.6)
     axis.scatter(way[:, 0], way[:, 1], c=range(len(way)), cmap="viridis", s=14, zorder=3)
-    axis.set_title(f"all states; one sequence's last {len(way)} (late: yellow)", fontsize=10)
+    axis.set_title(f"all states; one sequence's last {len(way)} (late: yellow)", fontsize=9)
 
 
 def clipping(rows: list[dict[str, Any]]) -> Figure | None:

@@ -50,7 +50,10 @@ class Step(Generic[S]):
     Args:
         cell: any cell whose state has floating fields alone.
 
-    Calls: gates_x (B, G) as from `cell.project`, s_{t-1} (B, N) -> s_t (B, N).
+    Calls: gates_x (B, G) as from `gates`, s_{t-1} (B, N) -> s_t (B, N).
+
+    Of a cell over the P places of a line (`Cell.places`) s and gates_x are those of all of them,
+    field by field.
 
     Attributes:
         size: N.
@@ -62,7 +65,8 @@ class Step(Generic[S]):
 
     def __init__(self, cell: Cell[S]) -> None:
         like = cell.like()
-        self._first = cell.initial_state(1, like.detach())
+        self._cell, self._places = cell, cell.places
+        self._first = cell.initial_state(self._places, like.detach())
         self.fields: tuple[str, ...] = self._first._fields  # type: ignore[attr-defined]
         for name, field in zip(self.fields, self._first, strict=True):
             if not field.is_floating_point():
@@ -70,23 +74,43 @@ class Step(Generic[S]):
                     f"{type(cell).__name__} has state.{name} of {field.dtype}: its step is no "
                     "function of floating numbers alone; hold it as floating, or leave this cell"
                 )
-        self.size = flatten(self._first).shape[1]
+        self.size = sum(field.numel() for field in self._first)
         self._stages = cell.prepare()
 
     def __call__(self, gates_x: Tensor, flat: Tensor) -> Tensor:
-        state = unflatten(flat, self._first)
+        state = self.state(flat)
+        rows, width = len(flat) * self._places, gates_x.shape[1] // self._places
+        gates_x = gates_x.reshape(rows, width)  # (B, P·G) -> (B·P, G)
         for stage in self._stages:
             gates_h = stage.operator.apply(read(stage.reads, state))
             state = stage.update(gates_x, gates_h, state, *stage.params)
-        return flatten(state)
+        return self.flat(state)
+
+    def gates(self, x: Tensor) -> Tensor:
+        """What the cell makes of its input: (T, B·P, I) -> (T, B, P·G)."""
+        return self.rows(self._cell.project(x))
+
+    def rows(self, values: Tensor) -> Tensor:
+        """The places of each line side by side: (T, B·P, ·) -> (T, B, P·)."""
+        return values.reshape(len(values), values.shape[1] // self._places, -1)
 
     def state(self, flat: Tensor) -> S:
-        """s (B, N) as a state of the cell."""
-        return unflatten(flat, self._first)
+        """s (B, N) as a state of the cell, of B·P rows."""
+        if self._places == 1:
+            return unflatten(flat, self._first)
+        parts = torch.split(flat, [field.numel() for field in self._first], dim=1)
+        pairs = zip(parts, self._first, strict=True)
+        return type(self._first)(*(p.reshape(-1, *f.shape[1:]) for p, f in pairs))
+
+    def flat(self, state: S) -> Tensor:
+        """A state of the cell, of B·P rows, as s (B, N)."""
+        rows = [field.flatten(1) for field in state]  # (B·P, ·) each
+        lines = [r.reshape(len(r) // self._places, r.shape[1] * self._places) for r in rows]
+        return torch.cat(lines, dim=1)
 
     def initial(self, batch_size: int = 1) -> Tensor:
         """The cell's initial state as s (B, N)."""
-        return flatten(self._first).repeat(batch_size, 1)
+        return self.flat(self._first).repeat(batch_size, 1)
 
 
 def step(cell: Cell[S], gates_x: Tensor, flat: Tensor) -> Tensor:

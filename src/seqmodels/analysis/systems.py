@@ -45,7 +45,7 @@ class Autonomous(Generic[S]):
                 f"{type(cell).__name__}: a constant input is one vector ({cell.input_size},), got "
                 f"{tuple(x.shape)}; a sequence of inputs is for `driven`"
             )
-        self._gates_x = cell.project(x.reshape(1, 1, -1))[0]  # (1, G)
+        self._gates_x = self.step.gates(x.expand(1, cell.places, -1))[0]  # (1, G)
 
     def __call__(self, s: Tensor) -> Tensor:
         return self.step(self._gates_x.expand(len(s), -1), s)

@@ -101,6 +101,14 @@ class Cell(nn.Module, ABC, Generic[S]):
         self.hidden_size = hidden_size
         self.output_size = hidden_size
 
+    @property
+    def places(self) -> int:
+        """How many rows of the batch make one system: a linear map may read across them.
+
+        One but for cells over the places of an image, whose rows stand one after the other.
+        """
+        return 1
+
     @abstractmethod
     def project(self, x: Tensor) -> Tensor:
         """All the work on the input that needs no state: (T, B, I) -> (T, B, G)."""

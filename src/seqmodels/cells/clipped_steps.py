@@ -114,7 +114,8 @@ class ClippedSteps(Wrapper):
             after = _norms(made)
         elif self.how == "norm":
             changed = before > bound
-            scale = torch.where(changed, bound / before, torch.ones_like(before))
+            room = 8.0 * torch.finfo(before.dtype).eps  # for the rounding of norms and products
+            scale = torch.where(changed, bound / before * (1.0 - room), torch.ones_like(before))
             made = tuple(g * _over(scale, g) for g in grads)
             after = before * scale
         else:

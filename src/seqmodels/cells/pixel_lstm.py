@@ -98,6 +98,11 @@ class PixelLSTMCell(Cell[LSTMState]):
         with torch.no_grad():
             self.bias[self.hidden_size : 2 * self.hidden_size] = 1.0
 
+    @property
+    def places(self) -> int:
+        """P: what is at one place reads what was beside it."""
+        return self.positions
+
     def input_weight(self) -> Tensor:
         """U (4H, I − 1) as it is used, with its mask."""
         return self.weight_ih if self.mask is None else self.weight_ih * self.mask

@@ -37,6 +37,10 @@ class Wrapper(Cell[Any]):
         self.only_eager = cell.only_eager
         self.training = cell.training
 
+    @property
+    def places(self) -> int:
+        return self.cell.places
+
     def project(self, x: Tensor) -> Tensor:
         return self.cell.project(x)
 
@@ -77,11 +81,11 @@ def probe(cell: Cell[Any]) -> tuple[Any, tuple[Stage[Any], ...], tuple[tuple[str
     A field is unchanged where a stage hands on the very tensor that it was given.
     """
     parameter = cell.like()
-    x = parameter.new_zeros(1, 1, cell.input_size)
+    x = parameter.new_zeros(1, cell.places, cell.input_size)
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # a wrapper inside may draw
         stages = cell.prepare()
-        first = state = cell.initial_state(1, x)
-        gates_x = cell.project(x)[0]  # (1, G)
+        first, state = cell.initial_state(1, x), cell.initial_state(cell.places, x)
+        gates_x = cell.project(x)[0]  # (P, G)
         changed = []
         for stage in stages:
             gates_h = stage.operator.apply(read(stage.reads, state))

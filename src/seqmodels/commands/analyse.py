@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +38,9 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
 
     building.set_threads(cfg.num_threads)
     own = load_subject(cfg)
-    count, steps = own.piece.inputs.shape[:2]
     print(
         f"{own.folder}, {own.checkpoint} checkpoint (step {own.step}), {own.split} split: "
-        f"{count} sequences of {steps} steps, loss of step {own.piece.step + 1}",
+        f"{own.piece}",
         flush=True,
     )
     try:
@@ -64,6 +64,7 @@ def _measure(own: Subject, cfg: DictConfig) -> tuple[dict[str, LayerReport], dic
     from seqmodels.analysis.courses import courses
     from seqmodels.analysis.describe import describe_layers
 
+    outputs = partial(own.task.read, own.model, own.piece)
     layers = describe_layers(
         own.model,
         own.piece.inputs,
@@ -73,8 +74,11 @@ def _measure(own: Subject, cfg: DictConfig) -> tuple[dict[str, LayerReport], dic
         points=cfg.points,
         lags=tuple(cfg.lags),
         most_units=cfg.most_units,
+        outputs=outputs,
+        apart=own.piece.apart,
     )
-    return layers, {n: c.outputs for n, c in courses(own.model, own.piece.inputs).items()}
+    found = courses(own.model, own.piece.inputs, outputs=outputs)
+    return layers, {name: course.path() for name, course in found.items()}
 
 
 def _figures(
@@ -84,6 +88,7 @@ def _figures(
     rows: list[dict[str, Any]],
 ) -> dict[str, Figure]:
     from seqmodels.analysis import pictures
+    from seqmodels.analysis.cliff_picture import cliff
     from seqmodels.commands.analyse_subject import read_rows
 
     made = {
@@ -93,13 +98,17 @@ def _figures(
         "gates": pictures.gate_histograms(layers),
         "states": pictures.states(layers, paths),
         "clipping": pictures.clipping(read_rows(run_dir / "metrics.jsonl")),
+        "cliff": cliff(),
     }
     return {name: figure for name, figure in made.items() if figure is not None}
 
 
 def _png(figure: Figure) -> bytes:
+    import numpy as np
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    with np.errstate(over="ignore"):  # of the products of a perspective, on some machines
+        figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
 
 

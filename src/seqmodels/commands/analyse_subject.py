@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from seqmodels.analysis.gradients import norms_by_lag, recurrent_layers
 from seqmodels.analysis.pictures import norms_over_training
-from seqmodels.analysis.piece import cut_piece
+from seqmodels.analysis.piece import long_batch
 from seqmodels.commands import building
 from seqmodels.config import instantiate
 from seqmodels.errors import UserError
@@ -38,6 +38,7 @@ class Subject:
     cfg: DictConfig
     data: DataModule
     model: nn.Module
+    task: SequenceTask
     checkpoint: str
     step: int
     split: str
@@ -81,15 +82,17 @@ def load_subject(cfg: DictConfig) -> Subject:
             clip=instantiate(run_cfg.clip),
             data=data,
         )
-        piece = cut_piece(next(iter(loader)), sequences=cfg.sequences, steps=cfg.steps)
+        batch = long_batch(loader, cfg.steps)
+        piece = task.piece(batch, sequences=cfg.sequences, steps=cfg.steps)
     except building.USER_MISTAKES as error:
         raise building.user_mistake(error) from error
-    model.eval()
+    _like(model.eval(), piece)
     return Subject(
         folder=folder,
         cfg=run_cfg,
         data=data,
         model=model,
+        task=task,
         checkpoint=checkpoint,
         step=int(content["global_step"]),
         split=split,
@@ -102,6 +105,12 @@ def _run_eagerly(model: nn.Module) -> None:
     """For a few calls of many kinds: building a kernel for each would take longer."""
     for layer, _ in recurrent_layers(model).values():
         layer.engine = "eager"
+
+
+def _like(model: nn.Module, piece: Piece) -> None:
+    """In the type of the numbers that it reads: float64 of a run of that precision."""
+    if piece.inputs.is_floating_point():
+        model.to(piece.inputs.dtype)
 
 
 def _choose(data: DataModule, split: str | None) -> tuple[str, Any]:
@@ -141,6 +150,7 @@ def over_training(own: Subject) -> tuple[str | None, list[dict[str, Any]]]:
     if own.loss is None:
         return None, []
     model = building.build_model(own.cfg, own.data).eval()
+    _like(model, own.piece)
     _run_eagerly(model)
     at: dict[int, dict[str, Any]] = {}
     for name in (None, BEST, PREVIOUS, LAST):
@@ -155,7 +165,14 @@ def over_training(own: Subject) -> tuple[str | None, list[dict[str, Any]]]:
         if step in at or any(not bool(p.isfinite().all()) for p in model.parameters()):
             continue
         try:
-            found = norms_by_lag(model, own.piece.inputs, own.loss, step=own.piece.step)
+            found = norms_by_lag(
+                model,
+                own.piece.inputs,
+                own.loss,
+                step=own.piece.step,
+                outputs=partial(own.task.read, model, own.piece),
+                apart=own.piece.apart,
+            )
         except ValueError:  # the reports of the layers say why
             return None, []
         at[step] = {n: {"norm_by_lag": norms.tolist()} for n, norms in found.items()}

@@ -28,6 +28,7 @@ SHOWS = {
     "gates": "distribution of every gate",
     "states": "directions that share the variance; the states in their plane",
     "clipping": "gradient norm before and after clipping, share clipped",
+    "cliff": "why clip: the loss of one unit over weight and bias, two descents (of no run)",
 }
 
 

@@ -258,7 +258,7 @@ class Run:
 
     def train(self) -> int:
         """Trains and tests; the exit status."""
-        from seqmodels.training.guards import NotCausalError
+        from seqmodels.training.causality import NotCausalError
         from seqmodels.training.interruption import InterruptedRunError
         from seqmodels.training.task import DivergedError
 

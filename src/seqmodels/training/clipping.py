@@ -19,6 +19,12 @@ from torch import Tensor, nn
 
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 HALVES = (torch.float16, torch.bfloat16)
+# How far below a bound clipping stays. Factor and product are rounded: half a unit in the last
+# place each; where the norm itself is computed in no wider type, its sum is, too.
+ROOM = {
+    kind: torch.finfo(kind).eps * (0.5 if kind in HALVES else 8.0)
+    for kind in (*HALVES, torch.float32, torch.float64)
+}
 
 
 class Clipped(NamedTuple):
@@ -69,10 +75,15 @@ def total_norm(tensors: Sequence[Tensor], order: float = 2.0) -> Tensor:
     return torch.nn.utils.get_total_norm(wide, norm_type=order)
 
 
-def shrink(norm: Tensor, bound: float | Tensor) -> Tensor:
-    """What makes a norm above the bound equal to it, and 1 elsewhere (NaN, too)."""
+def shrink(norm: Tensor, bound: float | Tensor, gradients: Sequence[Tensor]) -> Tensor:
+    """What brings a norm above the bound down to it, and 1 elsewhere (NaN, too).
+
+    To just below it: the elements of `gradients` are rounded as they are scaled, and the norm that
+    the optimiser gets is never above the bound.
+    """
     # Not clip_grad_norm_: its 1e-6 in the denominator also shrinks gradients within the bound.
-    return torch.where(norm > bound, bound / norm, torch.ones_like(norm))
+    room = max((ROOM[g.dtype] for g in gradients), default=0.0)
+    return torch.where(norm > bound, bound / norm * (1.0 - room), torch.ones_like(norm))
 
 
 def positive(name: str, value: float) -> float:
@@ -102,7 +113,7 @@ class NormClip(Clip):
     def __call__(self, parameters: Sequence[nn.Parameter]) -> Clipped:
         gradients = gradients_of(parameters)
         norm = total_norm(gradients)
-        scale = shrink(norm, self.max_norm)
+        scale = shrink(norm, self.max_norm, gradients)
         torch._foreach_mul_(gradients, scale)
         return Clipped(norm, norm * scale, norm > self.max_norm)
 

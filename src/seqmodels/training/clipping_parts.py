@@ -75,7 +75,7 @@ class AdaptiveClip(Clip):
                 continue
             own = _unit_norms(gradient)
             bound = self.ratio * _unit_norms(parameter.detach()).clamp(min=self.eps)
-            gradient.mul_(shrink(own, bound).to(gradient.dtype))
+            gradient.mul_(shrink(own, bound, [gradient]).to(gradient.dtype))
             clipped = clipped + (own > bound).sum()
             units += own.numel()
         after = total_norm(gradients_of(parameters))
@@ -126,13 +126,14 @@ class PerLayerClip(Clip):
         for parameter in parameters:
             if parameter.grad is not None:
                 groups.setdefault(self._layer_of(parameter), []).append(parameter.grad)
-        norms = []
+        norms, scales = [], []
         for gradients in groups.values():
             norms.append(total_norm(gradients))
-            torch._foreach_mul_(gradients, shrink(norms[-1], self.max_norm))
+            scales.append(shrink(norms[-1], self.max_norm, gradients))
+            torch._foreach_mul_(gradients, scales[-1])
         each = torch.stack(norms) if norms else torch.zeros(1)
         above = each > self.max_norm
-        after = torch.linalg.vector_norm(each * shrink(each, self.max_norm))
+        after = torch.linalg.vector_norm(each * (torch.stack(scales) if scales else 1.0))
         share = above.to(each.dtype).mean()
         return Clipped(
             torch.linalg.vector_norm(each),
@@ -182,7 +183,7 @@ class AutoClip(Clip):
         gradients = gradients_of(parameters)
         norm = total_norm(gradients)
         bound = torch.nanquantile(self._remember(parameters, norm), self.quantile)
-        scale = shrink(norm, bound)
+        scale = shrink(norm, bound, gradients)
         torch._foreach_mul_(gradients, scale)
         return Clipped(norm, norm * scale, norm > bound, details={"threshold": bound})
 

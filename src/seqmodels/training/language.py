@@ -14,6 +14,7 @@ from seqmodels.data.base import IGNORE, Loader, SequenceBatch, Split
 from seqmodels.data.vocabulary import Vocabulary
 from seqmodels.models import SequenceModel
 from seqmodels.training.averaging import Averaging
+from seqmodels.training.causality import refuse_sight_of_later_inputs
 from seqmodels.training.clipping import Clip
 from seqmodels.training.schedules import Schedule
 from seqmodels.training.task import OptimizerFactory, SequenceTask, Stage, StepResult
@@ -159,21 +160,3 @@ class LanguageModelling(SequenceTask):
             "perplexity": math.exp(loss) if loss < 700.0 else math.inf,
             "bits_per_character": bits / self.data.characters_per_token(SPLITS[stage]),
         }
-
-
-def refuse_sight_of_later_inputs(model: nn.Module) -> None:
-    """Raise a ValueError where a part of the model says that it is not causal, and name it."""
-    found = {name: m for name, m in model.named_modules() if getattr(m, "causal", True) is False}
-    # A whole is not causal because a part is not: name the parts.
-    parts = [
-        n for n in found if not any(o.startswith(f"{n}." if n else "") for o in found if o != n)
-    ]
-    if not parts:
-        return
-    kinds = ", ".join(f"{name or 'the model'} ({type(found[name]).__name__})" for name in parts[:3])
-    more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
-    raise ValueError(
-        f"language modelling predicts each next token from those before it, and {kinds}{more} "
-        "reads the later ones too: use layers that run forwards only, such as model/layers=plain "
-        "with reverse=false"
-    )

@@ -6,11 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seqmodels.training.clipping import Clip
-from seqmodels.training.language import refuse_sight_of_later_inputs
-from seqmodels.training.prediction import AnsweredData, Prediction
-from seqmodels.training.schedules import Schedule
-from seqmodels.training.task import OptimizerFactory, Stage
+from seqmodels.training.prediction import Prediction
+from seqmodels.training.task import Stage
 
 
 class NotePrediction(Prediction):
@@ -28,30 +25,6 @@ class NotePrediction(Prediction):
 
     asks_for = "notes"
     must_be_causal = True
-
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        optimizer: OptimizerFactory,
-        schedule: Schedule,
-        clip: Clip,
-        data: AnsweredData,
-        omega: float = 0.0,
-        ar: float = 0.0,
-        tar: float = 0.0,
-    ) -> None:
-        refuse_sight_of_later_inputs(model)
-        super().__init__(
-            model,
-            optimizer=optimizer,
-            schedule=schedule,
-            clip=clip,
-            data=data,
-            omega=omega,
-            ar=ar,
-            tar=tar,
-        )
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.binary_cross_entropy_with_logits(

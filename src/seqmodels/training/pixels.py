@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from seqmodels.analysis.piece import Piece
 from seqmodels.data.base import Loader, SequenceBatch
 from seqmodels.models import PixelRNN
 from seqmodels.training.clipping import Clip
@@ -42,8 +43,6 @@ class PixelLikelihood(SequenceTask):
         ValueError: the model or the data is another; by the first step, the model's scores depend
             on the values that they predict or on later ones.
     """
-
-    layers_read_sequences = False
 
     def __init__(
         self,
@@ -80,6 +79,22 @@ class PixelLikelihood(SequenceTask):
         loss = nn.functional.cross_entropy(logits.flatten(0, -2), batch.inputs.flatten())
         count = torch.tensor(batch.inputs.numel(), device=loss.device)
         return StepResult(loss, count, None)
+
+    def loss_at(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Of one pixel: outputs (B, C, L), targets (B, C)."""
+        return nn.functional.cross_entropy(
+            outputs.flatten(0, 1), targets.flatten(), reduction="sum"
+        )
+
+    def piece(self, batch: SequenceBatch, *, sequences: int, steps: int) -> Piece:
+        """Whole images and the loss of their last pixel, which may depend on all others."""
+        images, labels = batch.inputs[:sequences], batch.targets[:sequences]
+        pixels = images.shape[2] * images.shape[3]
+        return Piece(images, images[:, :, -1, -1], pixels - 1, labels, apart=("",))
+
+    def read(self, model: nn.Module, piece: Piece) -> Tensor:
+        logits: Tensor = model(piece.inputs, piece.beside)  # (B, C, R, W, L)
+        return logits.permute(0, 2, 3, 1, 4).flatten(1, 2)  # (B, R·W, C, L)
 
     def metrics(self, stage: Stage, loss: float) -> dict[str, float]:
         return {

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from seqmodels.data.base import IGNORE, Loader, SequenceBatch
 from seqmodels.data.series import SeriesData
+from seqmodels.training.causality import refuse_sight_of_later_inputs
 from seqmodels.training.clipping import Clip
 from seqmodels.training.schedules import Schedule
 from seqmodels.training.series_scores import Scores, free_runs, free_scores
@@ -43,7 +44,8 @@ class Prediction(SequenceTask):
         data: for the kind of its targets and its number of batches.
 
     Raises:
-        ValueError: the data asks for something else.
+        ValueError: the data asks for something else, or for what later inputs hold
+            (`must_be_causal`) while a layer of the model reads those.
     """
 
     asks_for: str
@@ -70,6 +72,10 @@ class Prediction(SequenceTask):
                 f"this task predicts {self.asks_for}, and the data asks for {targets}: "
                 f"choose task={fitting.get(targets, 'language_model')}"
             )
+        # A series forecast from its own past, a word of which the next letter is asked for.
+        causal = type(self).must_be_causal or bool(getattr(data, "must_be_causal", False))
+        if causal:
+            refuse_sight_of_later_inputs(model)
         super().__init__(
             model,
             optimizer=optimizer,
@@ -82,6 +88,7 @@ class Prediction(SequenceTask):
             tar=tar,
         )
         self.data = data
+        self.must_be_causal = causal
         self._tallies: dict[str, Tensor] = {}
 
     @abstractmethod

@@ -7,9 +7,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from seqmodels.analysis.piece import Piece, last_answer
 from seqmodels.data.base import IGNORE, Loader, SequenceBatch
 from seqmodels.data.vocabulary import Vocabulary
 from seqmodels.models import EncoderDecoder
+from seqmodels.training.causality import check_causality
 from seqmodels.training.clipping import Clip
 from seqmodels.training.schedules import Schedule
 from seqmodels.training.task import OptimizerFactory, SequenceTask, Stage, StepResult
@@ -44,7 +46,7 @@ class SequenceToSequence(SequenceTask):
         ValueError: the model or the data is another.
     """
 
-    layers_read_sequences = False
+    must_be_causal = True
 
     def __init__(
         self,
@@ -81,6 +83,42 @@ class SequenceToSequence(SequenceTask):
         if not self.training:
             self._tally(batch, asked, logits.argmax(-1))
         return StepResult(loss, asked.sum(), None)
+
+    def check_causality(self, batch: SequenceBatch) -> None:
+        """Of what the decoder reads; the sources are known from the beginning."""
+        assert isinstance(self.model, EncoderDecoder)
+        sources, targets, lengths = batch
+        model = self.model
+
+        def outputs(previous: Tensor) -> Tensor:
+            rows = slice(len(previous))
+            logits: Tensor = model(
+                sources[rows], previous, None if lengths is None else lengths[rows]
+            )[0]
+            return logits
+
+        check_causality(model, before(targets, model.end), outputs=outputs)
+
+    def loss_at(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets, reduction="sum")
+
+    def piece(self, batch: SequenceBatch, *, sequences: int, steps: int) -> Piece:
+        """Sources of the commonest length, whole; the last symbol that most of them are asked."""
+        assert isinstance(self.model, EncoderDecoder)
+        inputs, targets, lengths = batch
+        if lengths is not None:
+            length = int(lengths.mode().values)
+            chosen = lengths == length
+            inputs, targets = inputs[chosen][:, :length], targets[chosen]
+        previous = before(targets, self.model.end)[:, :steps]
+        step, rows = last_answer(targets[:, :steps] != IGNORE)
+        rows = rows[:sequences]
+        known = previous[rows, : step + 1]
+        return Piece(inputs[rows], targets[rows, step], step, known, apart=("encoder",))
+
+    def read(self, model: nn.Module, piece: Piece) -> Tensor:
+        logits: Tensor = model(piece.inputs, piece.beside)[0]
+        return logits
 
     def _tally(self, batch: SequenceBatch, asked: Tensor, likeliest: Tensor) -> None:
         assert isinstance(self.model, EncoderDecoder)

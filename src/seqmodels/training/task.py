@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from seqmodels.analysis.piece import Piece, cut_piece
 from seqmodels.data.base import SequenceBatch
 from seqmodels.training.activation import ActivationPenalty
+from seqmodels.training.causality import check_causality
 from seqmodels.training.clipping import Clip
 from seqmodels.training.gradient_log import GradientLog
 from seqmodels.training.omega import Omega
@@ -39,11 +41,16 @@ class DivergedError(RuntimeError):
 
     Attributes:
         step: the optimiser step where it did, counted from 1; None in an evaluation.
+        evaluated: in an evaluation the first batch where it did and the state before it; None where
+            that is not known, as on an accelerator.
     """
 
-    def __init__(self, message: str, step: int | None = None) -> None:
+    def __init__(
+        self, message: str, step: int | None = None, evaluated: tuple[Any, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.step = step
+        self.evaluated = evaluated
 
 
 class StepResult(NamedTuple):
@@ -75,14 +82,11 @@ class SequenceTask(pl.LightningModule, ABC):
     Attributes:
         must_be_causal: whether an output may know of no later input; checked before the first step
             (`seqmodels.training.callbacks.guards`).
-        layers_read_sequences: whether the model's layers read the sequences of the batch, so that
-            the analysis of layers can tell its steps.
         rate_share: what the learning rate of the next update is multiplied by, for that update.
         team: the processes that train together.
     """
 
     must_be_causal: bool = False
-    layers_read_sequences: bool = True
     rate_share: float = 1.0
 
     def __init__(
@@ -117,6 +121,7 @@ class SequenceTask(pl.LightningModule, ABC):
         self._scheduler: LRScheduler | ReduceLROnPlateau | None = None
         self._carried: Any = None
         self._evaluated: Any = None
+        self._lost: tuple[Any, Any] | None = None  # evaluated: a batch whose loss is none
         self._window = Mean()  # training loss since the last logged step
         self._epoch = Mean()  # training loss since the epoch began
         self._evaluation = Mean()
@@ -146,6 +151,19 @@ class SequenceTask(pl.LightningModule, ABC):
         What looks at gradients through time differentiates this (`seqmodels.analysis`).
         """
         raise NotImplementedError(f"{type(self).__name__} has no loss of a single step")
+
+    def check_causality(self, batch: SequenceBatch) -> None:
+        """Refuse a model whose outputs tell of later inputs; see `causality.check_causality`."""
+        check_causality(self.model, batch.inputs, batch.lengths)
+
+    def piece(self, batch: SequenceBatch, *, sequences: int, steps: int) -> Piece:
+        """What of a batch is looked at, and which of its losses; see `analysis.piece.cut_piece`."""
+        return cut_piece(batch, sequences=sequences, steps=steps)
+
+    def read(self, model: nn.Module, piece: Piece) -> Tensor:
+        """The outputs (B, T, ·) of this model, or another like it, for a piece of a batch."""
+        outputs: Tensor = model(piece.inputs, None)[0]
+        return outputs
 
     @abstractmethod
     def metrics(self, stage: Stage, loss: float) -> dict[str, float]:
@@ -287,7 +305,7 @@ class SequenceTask(pl.LightningModule, ABC):
         self._start_evaluation()
 
     def _start_evaluation(self) -> None:
-        self._evaluated, self._evaluation = None, Mean()
+        self._evaluated, self._evaluation, self._lost = None, Mean(), None
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
         self._evaluate(batch)
@@ -296,7 +314,11 @@ class SequenceTask(pl.LightningModule, ABC):
         self._evaluate(batch)
 
     def _evaluate(self, batch: SequenceBatch) -> None:
-        result = self.step(batch, self._evaluated)
+        before = self._evaluated
+        result = self.step(batch, before)
+        on_cpu = result.loss.device.type == "cpu"  # elsewhere each batch would wait for it
+        if on_cpu and self._lost is None and not bool(result.loss.isfinite()):
+            self._lost = (batch, before)
         if self.carry_state:
             self._evaluated = result.state
         self._evaluation.add(result.loss, result.predictions)
@@ -314,7 +336,8 @@ class SequenceTask(pl.LightningModule, ABC):
         loss = self._evaluation.value()
         self._evaluated = None
         if not math.isfinite(loss):
-            raise DivergedError(f"the {stage} loss is {loss} after step {self.trainer.global_step}")
+            told = f"the {stage} loss is {loss} after step {self.trainer.global_step}"
+            raise DivergedError(told, evaluated=self._lost)
         values = {f"{stage}/{k}": v for k, v in self.metrics(stage, loss).items()}
         # For callbacks that watch a metric; our own loggers are told directly, with the step.
         self.log_dict(values, logger=False)

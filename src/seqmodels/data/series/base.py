@@ -209,6 +209,11 @@ class SeriesData(DataModule):
 
     # --- handing out ----------------------------------------------------------------------------
 
+    @property
+    def must_be_causal(self) -> bool:
+        """Whether what is asked for is among the later inputs: the series' own past is one."""
+        return self.feedback > 0
+
     def sizes(self) -> dict[str, int]:
         return {"num_inputs": self.num_inputs, "num_outputs": self.num_targets}
 

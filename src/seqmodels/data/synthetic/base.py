@@ -33,12 +33,15 @@ class Problem(ABC):
         targets: what is predicted.
         shortest: the least length for which the definition holds.
         class_names: of "classes", where they have names.
+        must_be_causal: whether what is asked for at a step is told by later inputs, so that no
+            model may read those.
     """
 
     name: ClassVar[str]
     targets: ClassVar[Targets]
     shortest: ClassVar[int]
     class_names: ClassVar[tuple[str, ...]] = ()
+    must_be_causal: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -153,6 +156,7 @@ class SyntheticData(DataModule):
         self.targets: Targets = problem.targets
         self.loss_unit = UNITS[problem.targets]
         self.class_names = list(problem.class_names)
+        self.must_be_causal = problem.must_be_causal
 
     def setup(self, vocabulary: Vocabulary | None = None) -> None:
         if vocabulary is not None:

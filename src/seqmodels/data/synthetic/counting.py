@@ -155,6 +155,7 @@ class Blocks(Problem):
     letters: int = 2
 
     name: ClassVar[str] = "a^n b^n …"
+    must_be_causal: ClassVar[bool] = True
     targets: ClassVar[Targets] = "classes"
     shortest: ClassVar[int] = 1
 

@@ -36,6 +36,7 @@ class Dyck(Problem):
     depth: int = 8
 
     name: ClassVar[str] = "Dyck words"
+    must_be_causal: ClassVar[bool] = True
     targets: ClassVar[Targets] = "classes"
     shortest: ClassVar[int] = 2
 
@@ -136,6 +137,7 @@ class EmbeddedReber(Problem):
     agreement_only: bool = True
 
     name: ClassVar[str] = "embedded Reber grammar"
+    must_be_causal: ClassVar[bool] = True
     targets: ClassVar[Targets] = "classes"
     shortest: ClassVar[int] = 5 + _SHORTEST_INNER
 

@@ -11,7 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from seqmodels.analysis.describe import LayerReport, NotFiniteError, describe_layers
-from seqmodels.analysis.piece import Piece, cut_piece, to_device
+from seqmodels.analysis.piece import Piece, long_batch, to_device
 from seqmodels.runs import truncate_metrics
 from seqmodels.training.recording import TensorBoard
 from seqmodels.training.task import SequenceTask
@@ -29,7 +29,8 @@ class LayerAnalysis(pl.Callback):
 
     Args:
         every_n_steps: distance of two measurements; also before the first step and after the last.
-        sequences: how many, of the first validation batch, or of training where there is none.
+        sequences: how many, of the first validation batch that is as long, or of training where
+            there is none.
         steps: their length at most, where every step has a loss.
         spectra: Jacobians too, whose cost grows with the square of the state's width.
     """
@@ -66,12 +67,15 @@ class LayerAnalysis(pl.Callback):
         truncate_metrics(path, trainer.global_step)  # a resumed run writes the rest again
         self._last = _last_step(path)
         data: Any = getattr(pl_module, "data", None)
-        if data is None or not pl_module.layers_read_sequences:
+        if data is None:
             return
-        loader = data.valid_loader() or data.train_loader()
-        batch = next(iter(loader))
+        valid = data.valid_loader()
         try:
-            made = cut_piece(batch, sequences=self.sequences, steps=self.steps)
+            if valid is None:
+                batch = next(iter(data.train_loader()))
+            else:
+                batch = long_batch(valid, self.steps)
+            made = pl_module.piece(batch, sequences=self.sequences, steps=self.steps)
         except ValueError as error:
             return self._give_up(error)
         self._piece = to_device(made, pl_module.device)
@@ -105,6 +109,8 @@ class LayerAnalysis(pl.Callback):
                 loss=partial(_answer_loss, task, self._piece),
                 step=self._piece.step,
                 spectra=self.spectra,
+                outputs=partial(task.read, task.model, self._piece),
+                apart=self._piece.apart,
             )
         except NotFiniteError as error:  # the run itself says when it has diverged
             return print(f"seqmodels: no analysis of step {step}: {error}", file=sys.stderr)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 import torch
 
+from seqmodels.training.causality import first_tensor
 from seqmodels.training.checkpoints import save
-from seqmodels.training.guards import check_causality, find_first, first_tensor
+from seqmodels.training.guards import find_first
 from seqmodels.training.state import plain_state
 from seqmodels.training.task import DivergedError, SequenceTask
 
@@ -18,7 +19,7 @@ from seqmodels.training.task import DivergedError, SequenceTask
 class CausalityCheck(pl.Callback):
     """Before the first step of a task that predicts what follows, tries a piece of the batch.
 
-    See `seqmodels.training.guards.check_causality`; the run ends with its `NotCausalError`.
+    See `seqmodels.training.causality.check_causality`; the run ends with its `NotCausalError`.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class CausalityCheck(pl.Callback):
     ) -> None:
         if not self._checked:
             assert isinstance(pl_module, SequenceTask)
-            check_causality(pl_module.model, batch.inputs, batch.lengths)
+            pl_module.check_causality(batch)
             self._checked = True
 
 
@@ -52,7 +53,8 @@ class DivergenceWatch(pl.Callback):
     the running step. Then it goes through the step again, layer by layer on the eager engine
     (`seqmodels.training.guards.find_first`), adds what it finds to the message, and writes
     `diverged.pt` into the run directory: step, batch, carried state, random state and the weights,
-    plain tensors for `torch.load(..., weights_only=True)`.
+    plain tensors for `torch.load(..., weights_only=True)`. The same where an evaluation's loss is
+    NaN or infinite, of the first batch that made it so.
 
     On an accelerator, where nothing waits for a step's result, divergence is seen at the next
     logged step: the batch of the first bad step is kept, but the weights have moved on with it, so
@@ -77,13 +79,19 @@ class DivergenceWatch(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        if not isinstance(exception, DivergedError) or exception.step is None:
+        if not isinstance(exception, DivergedError):
             return
         assert isinstance(pl_module, SequenceTask)
-        own = [kept for kept in self._kept if kept.step == exception.step]
+        if exception.evaluated is not None:
+            batch, state = exception.evaluated
+            own = [_Kept(trainer.global_step, batch, state, (torch.get_rng_state(), None))]
+        else:
+            own = [kept for kept in self._kept if kept.step == exception.step]
         if not own:
             return
-        if trainer.global_step >= exception.step:
+        if exception.step is None:
+            found, chosen = self._find(trainer, pl_module, own, training=False)
+        elif trainer.global_step >= exception.step:
             found, chosen = "the weights have changed since, so the layer cannot be told", own[-1]
         else:
             found, chosen = self._find(trainer, pl_module, own)
@@ -97,9 +105,11 @@ class DivergenceWatch(pl.Callback):
             told += f". The batch could not be written to {path}: {error.strerror or error}"
         exception.args = (f"{exception.args[0]}{told}",)
 
-    def _find(self, trainer: pl.Trainer, task: SequenceTask, own: list[_Kept]) -> tuple[str, _Kept]:
+    def _find(
+        self, trainer: pl.Trainer, task: SequenceTask, own: list[_Kept], *, training: bool = True
+    ) -> tuple[str, _Kept]:
         """In words where it first is, and in which batch: with accumulation a step has several."""
-        task.train()
+        task.train(training)
         for kept in own:
 
             def loss_of(kept: _Kept = kept) -> torch.Tensor:
@@ -115,8 +125,18 @@ class DivergenceWatch(pl.Callback):
                 assert inputs is not None
                 finding = find_first(task.model, loss_of, (inputs.shape[0], inputs.shape[1]))
             if finding is not None:
-                return str(finding), kept
+                return f"{finding}{_of_the_optimizer(trainer, task, finding.parameter)}", kept
         return "on the eager engine all of this step is finite: only the norm is not", own[-1]
+
+
+def _of_the_optimizer(trainer: pl.Trainer, task: SequenceTask, parameter: str | None) -> str:
+    """Which of the optimiser's own numbers of a parameter are lost, too."""
+    if parameter is None:
+        return ""
+    weight = task.model.get_parameter(parameter)
+    own = {k: v for o in trainer.optimizers for k, v in o.state.get(weight, {}).items()}
+    lost = [k for k, v in own.items() if isinstance(v, torch.Tensor) and not v.isfinite().all()]
+    return f" (so did the optimizer's {', '.join(lost)} of it)" if lost else ""
 
 
 def _device_random(device: torch.device) -> torch.Tensor | None:
