@@ -140,8 +140,6 @@ def test_pictures_of_more_levels_than_the_runs_are_completed(
 def test_commands_that_do_not_fit_say_so(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["analyse", f"run={finished}"]) == 2
-    assert "read no sequence that could be followed" in capsys.readouterr().err
     assert main(["export", f"run={finished}"]) == 2
     assert "use format=safetensors" in capsys.readouterr().err
     assert main(["eval", f"run={finished}"]) == 0

@@ -17,7 +17,6 @@ from seqmodels.analysis.piece import long_batch
 from seqmodels.commands import building
 from seqmodels.config import instantiate
 from seqmodels.errors import UserError
-from seqmodels.models import PixelRNN
 from seqmodels.runs import existing_run
 from seqmodels.training.checkpoints import BEST, LAST, PREVIOUS, load, load_weights
 from seqmodels.training.task import SequenceTask
@@ -66,12 +65,6 @@ def load_subject(cfg: DictConfig) -> Subject:
             )
     if not recurrent_layers(model):
         raise UserError("the model has no recurrent layer: there is nothing to analyse")
-    if isinstance(model, PixelRNN):
-        raise UserError(
-            f"{folder} is a run of a model of images, whose layers go over rows or diagonals and "
-            "read no sequence that could be followed from step to step: there is nothing to "
-            "analyse; see its samples.png, and `seqmodels eval` for its likelihood"
-        )
     _run_eagerly(model)
     split, loader = _choose(data, cfg.split)
     try:
