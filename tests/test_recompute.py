@@ -61,9 +61,10 @@ def test_what_is_drawn_once_a_call_is_the_same_in_all_pieces(options: dict[str, 
         torch.testing.assert_close(found, value)
 
 
-def test_zoneout_is_drawn_again_as_it_was() -> None:
+@pytest.mark.parametrize("options", [{"zoneout": 0.5}, {"noise": 0.5}], ids=str)
+def test_what_is_drawn_at_every_step_is_drawn_again_as_it_was(options: dict[str, float]) -> None:
     (case,) = (case for case in CASES if case.name == "lstm")
-    layer = Recurrent(case.make(), engine="eager", zoneout=0.5, recompute=3)
+    layer = Recurrent(case.make(), engine="eager", recompute=3, **options)  # type: ignore[arg-type]
     found = results(layer, None, None)
     layer.recompute = None
     torch.manual_seed(5)

@@ -24,7 +24,7 @@ __all__ = ["stop_after"]  # a fixture
 LAYER = "model.layers.layer."
 OPTIONS = {
     "zoneout": (f"{LAYER}zoneout=0.2", f"{LAYER}learned_state=true"),
-    "weight drop": (f"{LAYER}weight_drop=0.3", f"{LAYER}recompute=sqrt"),
+    "weight drop": (f"{LAYER}weight_drop=0.3", f"{LAYER}noise=0.1", f"{LAYER}recompute=sqrt"),
     "penalties": (
         "task.ar=0.5", "task.tar=0.5", "model.head.dropout=0.2",
         "model/cell=delay", "model.layers.dilation=[1,2]",

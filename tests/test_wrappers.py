@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cell_cases import CASES, HIDDEN, INPUT, Case, sequence
 from seqmodels.cells import LSTMCell, RNNCell
+from seqmodels.cells.gate_noise import GateNoise
 from seqmodels.cells.recurrent_dropout import RecurrentDropout
 from seqmodels.cells.weight_drop import WeightDrop
 from seqmodels.cells.wrapper import probe
@@ -24,7 +25,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "zoneout": {"zoneout": 0.3},
     "weight drop": {"weight_drop": 0.4},
     "recurrent dropout": {"recurrent_dropout": 0.4},
+    "noise": {"noise": 0.3},
     "all": {
+        "noise": 0.1,
         "zoneout": 0.2,
         "weight_drop": 0.2,
         "recurrent_dropout": 0.3,
@@ -156,6 +159,21 @@ def test_recurrent_dropout_has_one_mask_a_sequence_on_what_the_product_reads() -
         torch.testing.assert_close(output, h)
 
 
+def test_noise_is_within_the_nonlinearity_and_anew_at_every_step() -> None:
+    cell = RNNCell(INPUT, HIDDEN).double()
+    x = sequence(3, 2000)
+    torch.manual_seed(4)
+    y, _ = scan(GateNoise(cell, 0.2), x)
+    before = torch.cat((torch.zeros_like(y[:1]), y[:-1]))
+    # What is in tanh(…) beside the equation's own terms.
+    rest = torch.atanh(y) - cell.project(x) - before @ cell.weight_hh.t()
+    rest = rest.detach()
+    assert abs(rest.mean()) < 0.005 and abs(rest.std() - 0.2) < 0.005
+    flat = rest.flatten(1)
+    assert abs(torch.corrcoef(flat) - torch.eye(3)).max() < 0.05
+    torch.testing.assert_close(scan(GateNoise(cell, 0.2).eval(), x)[0], scan(cell, x)[0])
+
+
 @each_cell
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
@@ -208,6 +226,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "field": ({"zoneout": {"z": 0.1}}, "zoneout names 'z' .* fields h, c"),
     "weights": ({"weight_drop": -0.1}, r"weight_drop must lie in \[0, 1\)"),
     "dropout": ({"recurrent_dropout": 2}, r"recurrent_dropout must lie in \[0, 1\)"),
+    "noise": ({"noise": -0.1}, "noise must be a number >= 0, got -0.1"),
+    "noise without end": ({"noise": float("inf")}, "noise must be a number >= 0, got inf"),
     "recompute": ({"recompute": 0}, "recompute must be a number of steps >= 1, 'sqrt'"),
 }
 

@@ -8,6 +8,7 @@ from seqmodels.cells.clockwork import ClockworkCell, ClockworkState
 from seqmodels.cells.cornn import CoRNNCell
 from seqmodels.cells.delay import Delay
 from seqmodels.cells.exposed import Exposed
+from seqmodels.cells.gate_noise import GateNoise
 from seqmodels.cells.gru import GRUCell, GRUState
 from seqmodels.cells.indrnn import IndRNNCell
 from seqmodels.cells.leaky import LeakyCell
@@ -45,6 +46,7 @@ __all__ = [
     "Exposed",
     "GRUCell",
     "GRUState",
+    "GateNoise",
     "IndRNNCell",
     "LEMCell",
     "LMUCell",

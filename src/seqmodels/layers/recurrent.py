@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from seqmodels.cells import Cell, S
 from seqmodels.cells.exposed import Exposed
+from seqmodels.cells.gate_noise import GateNoise
 from seqmodels.cells.probed import Probed
 from seqmodels.cells.recurrent_dropout import RecurrentDropout
 from seqmodels.cells.weight_drop import WeightDrop
@@ -37,6 +38,7 @@ class Recurrent(nn.Module, Generic[S]):
         weight_drop: in [0, 1); see `seqmodels.cells.weight_drop.WeightDrop`.
         recurrent_dropout: in [0, 1); see `seqmodels.cells.recurrent_dropout.RecurrentDropout`.
             Each call draws its masks anew.
+        noise: σ >= 0 of the gates; see `seqmodels.cells.gate_noise.GateNoise`.
         recompute: store the state only every so many steps ("sqrt": √T) and compute the rest again
             on the way back, for long sequences; see `seqmodels.layers.recompute.in_pieces`. None
             is off.
@@ -64,6 +66,7 @@ class Recurrent(nn.Module, Generic[S]):
         zoneout: float | Mapping[str, float] = 0.0,
         weight_drop: float = 0.0,
         recurrent_dropout: float = 0.0,
+        noise: float = 0.0,
         recompute: Recompute = None,
     ) -> None:
         super().__init__()
@@ -80,6 +83,7 @@ class Recurrent(nn.Module, Generic[S]):
             "zoneout": zoneout,
             "weight_drop": weight_drop,
             "recurrent_dropout": recurrent_dropout,
+            "noise": noise,
         }
         # What runs, in training and in evaluation. In a tuple and a dict, so that parameters are
         # known under the name of the cell alone.
@@ -93,8 +97,13 @@ class Recurrent(nn.Module, Generic[S]):
 
     def _wrapped(self, training: bool) -> Cell[Any]:
         cell: Cell[Any] = self.cell
-        zoneout, weight_drop, dropout = self._rates.values()
-        wrappers = ((WeightDrop, weight_drop), (Zoneout, zoneout), (RecurrentDropout, dropout))
+        zoneout, weight_drop, dropout, noise = self._rates.values()
+        wrappers = (
+            (GateNoise, noise),  # first: the others put masks beside the gates
+            (WeightDrop, weight_drop),
+            (Zoneout, zoneout),
+            (RecurrentDropout, dropout),
+        )
         for kind, rate in wrappers:
             # Only zoneout does anything in evaluation. What is 0 or less is the wrapper's to judge.
             if rate == 0.0 or rate == {} or isinstance(rate, bool):
