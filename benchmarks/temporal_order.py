@@ -1,6 +1,6 @@
 """Temporal order after Pascanu et al. 2013: who learns it, and up to which length it holds.
 
-    python benchmarks/temporal_order.py [--seeds 5] [--steps 40000] [--minutes 90] [--out DIR]
+    python benchmarks/temporal_order.py [--seeds 5] [--steps 16000] [--minutes 90] [--out DIR]
 
 Trains `experiment=temporal_order` with every policy (none; clip; clip and the regulariser Ω) and
 seed, and tests the checkpoint of the least validation loss (on lengths 50, 100 and 500) on 1,000
@@ -145,13 +145,13 @@ def draw(results: list[Result], lengths: list[int], sequences: int, path: Path) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=40_000, help="of each run")
+    parser.add_argument("--steps", type=int, default=16_000, help="of each run")
     parser.add_argument("--minutes", type=float, default=90.0, help="after which none is started")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
-    parser.add_argument("--lengths", nargs="+", type=int, default=[50, 100, 150, 200, 300, 500])
+    parser.add_argument("--lengths", nargs="+", type=int, default=[50, 100, 150, 200, 300, 500, 1000])
     parser.add_argument("--sequences", type=int, default=1000, help="of each length")
-    parser.add_argument("--omega", type=float, default=4.0, help="weight of the regulariser")
+    parser.add_argument("--omega", type=float, default=1.0, help="weight of the regulariser")
     parser.add_argument("--out", type=Path, default=Path("outputs/temporal_order"))
     parser.add_argument("overrides", nargs="*", help="of every run, such as optimizer.lr=0.02")
     args = parser.parse_args()
