@@ -22,7 +22,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -146,6 +146,22 @@ def create_run_dir(requested: str | None, name: str, *, resume: bool) -> Path:
     except OSError as error:
         raise UserError(f"cannot write into run_dir={requested}: {error.strerror}") from None
     return path
+
+
+def not_there(path: Path) -> list[Path]:
+    """`path` and the folders above it that do not exist, the innermost first."""
+    return [each for each in (path, *path.parents) if not each.exists()]
+
+
+def take_back(folders: Iterable[Path]) -> None:
+    """Removes these folders, the innermost first, as far as nothing else has come into them."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return
 
 
 def refuse_occupied(path: Path, *, resume: bool) -> None:

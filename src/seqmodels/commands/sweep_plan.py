@@ -6,6 +6,7 @@ import copy
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from seqmodels.locations import config_dir
 OVERRIDE = re.compile(r"[+~]{0,2}[\w./@-]+=")
 SEED = re.compile(r"seed=\d+")
 REPEATS = ("seed",)  # axes over which a result is averaged
+MOST_RUNS = 10_000
 
 
 Group = tuple[tuple[str, str], ...]  # keys and values of a choice
@@ -213,7 +215,8 @@ def axis_of(text: str) -> tuple[str, list[str] | None]:
     if not override.is_sweep_override():
         return key, None
     prefix = text.partition("=")[0].removesuffix(key) if key else ""
-    return f"{prefix}{key}", [_bare(str(value)) for value in override.sweep_string_iterator()]
+    values = list(itertools.islice(override.sweep_string_iterator(), MOST_RUNS + 1))
+    return f"{prefix}{key}", [_bare(str(value)) for value in values]
 
 
 def _bare(value: str) -> str:
@@ -251,6 +254,11 @@ class Composer:
 
 
 def _jobs(axes: dict[str, list[str]], fixed: list[str], config_dirs: Sequence[Path]) -> list[Job]:
+    if math.prod(map(len, axes.values())) > MOST_RUNS:
+        raise UserError(
+            f"{' × '.join(f'{len(values)} of {key}' for key, values in axes.items())}: a sweep has "
+            f"at most {MOST_RUNS:,} runs; make several, or search: seqmodels search"
+        )
     jobs, problems = [], []
     composer = Composer(config_dirs)
     for values in itertools.product(*axes.values()):

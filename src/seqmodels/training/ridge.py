@@ -25,6 +25,8 @@ _CHUNK = 4_000_000  # numbers of features held at a time
 class ClosedForm(Optimizer):
     """Stands where an optimiser is asked for: the weights are solved for, not stepped to."""
 
+    takes_no_steps = True
+
     def __init__(self, params: Iterable[nn.Parameter]) -> None:
         super().__init__(params, {"lr": 0.0})
 
@@ -52,6 +54,8 @@ class Ridge(Regression):
     Attributes:
         penalty: the one that was chosen; None before.
     """
+
+    takes_steps = False
 
     def __init__(
         self,
