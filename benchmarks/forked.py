@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,13 +86,19 @@ def judge(case: Case, folder: Path, before: set[str], status: int | None, out: s
     return Outcome(status, out, err, sorted(content_of(folder) - before), seconds)
 
 
-def run_forked(case: Case, folder: Path, links: Mapping[str, Path] | None = None) -> Outcome:
+def run_forked(
+    case: Case,
+    folder: Path,
+    links: Mapping[str, Path] | None = None,
+    call: Callable[[list[str]], int] = seqmodels,
+) -> Outcome:
     """Runs a case in a process of its own, in a folder made and removed here.
 
     Args:
         case: what runs.
         folder: must not exist.
         links: files and folders that it finds there too, by their names; read only.
+        call: what is given the words.
     """
     folder.mkdir(parents=True)
     for name, target in (links or {}).items():
@@ -104,7 +110,7 @@ def run_forked(case: Case, folder: Path, links: Mapping[str, Path] | None = None
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
-        _be(case, folder, out, err)
+        _be(case, folder, out, err, call)
     status = _wait(child, began + LIMIT)
     seconds = time.monotonic() - began
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in (out, err)]
@@ -115,7 +121,7 @@ def run_forked(case: Case, folder: Path, links: Mapping[str, Path] | None = None
     return outcome
 
 
-def _be(case: Case, folder: Path, out: Path, err: Path) -> None:
+def _be(case: Case, folder: Path, out: Path, err: Path, call: Callable[[list[str]], int]) -> None:
     status = 70
     try:
         for number, path in ((1, out), (2, err)):
@@ -124,7 +130,7 @@ def _be(case: Case, folder: Path, out: Path, err: Path) -> None:
         os.chdir(folder)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         sys.argv = ["seqmodels", *case.argv]
-        status = seqmodels(list(case.argv))
+        status = call(list(case.argv))
     except BaseException:
         import traceback
 
@@ -150,11 +156,15 @@ def _wait(child: int, until: float) -> int | None:
         time.sleep(0.005)
 
 
-def report(cases: Sequence[tuple[Case, Outcome]], show: bool) -> int:
+def report(
+    cases: Sequence[tuple[Case, Outcome]],
+    show: bool,
+    judged: Callable[[Outcome], list[str]] = Outcome.complaints,
+) -> int:
     """Prints what was not refused properly, and how many were; how many were not."""
     bad = 0
     for case, outcome in cases:
-        complaints = outcome.complaints()
+        complaints = judged(outcome)
         if complaints:
             bad += 1
             print(f"--- {case.kind}: {' '.join(map(repr, case.argv))}: {'; '.join(complaints)}")

@@ -394,7 +394,7 @@ CONTRADICTIONS: tuple[tuple[str, ...], ...] = (
     (*BASES["reservoir"], "task.solver=nothing"), (*BASES["reservoir"], "task.penalties=[]"),
     (*BASES["pairs"], "task=language_model"), (*BASES["pairs"], "model=sequence"),
     (*BASES["texts"], "task=language_model"), (*BASES["texts"], "task=tagging"),
-    (*BASES["texts"], "model=sequence"), (*BASES["tags"], "task=classification"),
+    (*BASES["texts"], "model=sequence"),
     (*BASES["tags"], "task=regression"), (*BASES["pixels"], "task=language_model"),
     (*BASES["pixels"], "model/layers=plain"), (*BASES["pixels"], "data=images"),
     (*BASES["classes"], "optimizer=none"), (*BASES["text"], "optimizer=none"),

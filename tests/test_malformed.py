@@ -85,6 +85,18 @@ def test_many_of_those_that_are_generated() -> None:
         (["train", *SMALL, "trainer.precision=transformer-engine"], "transformer_engine"),
         (["train", "-m", *SMALL, "seed=range(0,1000000000)"], "at most 10,000 runs"),
         (["search", *SMALL, "optimizer.lr=log(1e-3,1)", "search.storage=nothing://x"], "opened"),
+        (["search", *SMALL, "optimizer.lr=log(1e-3,1)", "search.seed=99999999999"], "2^32"),
+        (
+            [
+                "train",
+                "-m",
+                *SMALL,
+                "seed=1,2",
+                "sweep.tune=optimizer.lr=log(1e-3,1)",
+                "sweep.tune_seed=-1",
+            ],
+            "tune_seed must be >= 0",
+        ),
         (["bench", "output=.", "cells=[gru]", "engines=[eager]"], "output=. is a folder"),
         (["tensorboard", ".", "port=99999"], "port: expected 0"),
         (["replay", "run=.", "num_threads=0"], "num_threads: expected at least 1"),
@@ -100,6 +112,12 @@ def test_a_file_that_holds_itself(place: Path, capsys: Any) -> None:
     (place / "mine/experiment/own.yaml").write_text("# @package _global_\nclip: &a [*a]\n")
     words = ["train", *SMALL, "experiment=own", "--config-dir=mine"]
     assert_refused(words, "holds itself", place, capsys)
+
+
+def test_a_sweep_of_ones_own_that_is_no_text(place: Path, capsys: Any) -> None:
+    (place / "mine/sweep").mkdir(parents=True)
+    (place / "mine/sweep/own.yaml").write_bytes(b"\xff\xfe\x00")
+    assert_refused(["train", "-m", "sweep=own", "--config-dir=mine"], "not YAML", place, capsys)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def _again(folder: Path, record: dict[str, Any], run_dir: str | None, threads: i
     path = folder / "config.yaml"
     try:
         plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     if not isinstance(plain, dict):
         raise UserError(f"{path} is not the configuration of a run")

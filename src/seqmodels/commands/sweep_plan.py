@@ -132,6 +132,8 @@ def plan(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Sweep:
             raise UserError(f"{name}.yaml: {error}") from None
         preset = [f"sweep.{key}={value}" for key, value in said.items()]
     settings: SweepSettings = read_settings(SweepSettings, "sweep", [*preset, *own])
+    if settings.tune_seed < 0:
+        raise UserError(f"sweep.tune_seed must be >= 0, got {settings.tune_seed}")
     if settings.tune_trials < 1:
         raise UserError(f"sweep.tune_trials must be positive, got {settings.tune_trials}")
     if settings.tune is None and any(text.startswith("sweep.tune_") for text in own):
@@ -173,8 +175,8 @@ def named_file(
         )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     parts = content if isinstance(content, dict) else {}
     if not isinstance(parts.get(part), dict) or set(parts) - {part, "overrides", "settings"}:
         raise UserError(
