@@ -72,8 +72,9 @@ def test_no_pickle_is_opened(name: str, words: tuple[str, ...], place: Path, cap
 
 
 def test_files_that_once_were_not_refused(place: Path, tmp_path: Path) -> None:
-    from fuzz_data import saved
+    from fuzz_data import formats, saved
     from seqmodels.data.labelled.series_files import read_labelled_series
+    from seqmodels.data.labelled.tables import read_table
     from seqmodels.data.piano_rolls import read_piano_rolls
 
     one = tmp_path / "a.npz"
@@ -83,6 +84,22 @@ def test_files_that_once_were_not_refused(place: Path, tmp_path: Path) -> None:
     one.write_bytes(saved(np.savez, train_0=np.float64(1), test_0=np.zeros((3, 4))))
     with pytest.raises(ValueError, match=r"expected numbers \(T, N\)"):
         read_piano_rolls(one)
+    # What is wrong is said, but not at any length, and with the file's name.
+    raw = saved(np.savez, train_0=np.zeros((30, 40)))
+    one.write_bytes(raw[:26] + b"\xff\x7f" + raw[28:])
+    with pytest.raises(ValueError, match=r"a\.npz") as error:
+        read_piano_rolls(one)
+    assert len(str(error.value)) < 400 + len(str(one))
+    table = tmp_path / "a.csv"
+    table.write_text("[," * 10_000)
+    with pytest.raises(ValueError, match="has no column 'text'") as error:
+        read_table(table, "text", "label", [])
+    assert len(str(error.value)) < 800
+    files, _ = formats()["parquet"]
+    damaged = tmp_path / "a.parquet"
+    damaged.write_bytes(b"PAR1" + b"\x7f" * 40 + files["a.parquet"][44:])
+    with pytest.raises(ValueError, match=r"a\.parquet"):
+        read_table(damaged, "text", "label", [])
     notes = tmp_path / "a.json"
     notes.write_text('{"train": [[[60], [61]]], "test": 3}')
     with pytest.raises(ValueError, match="expected a list of pieces, got int"):

@@ -29,5 +29,5 @@ def read_arrays(file: Path) -> dict[str, np.ndarray]:
             raise ValueError(f"{file}: {error}") from None
         except Exception as error:  # a broken archive shows in many ways
             pickled = "no such file, or with pickled objects, which are not opened"
-            reason = pickled if "pickle" in str(error) else error
+            reason = pickled if "pickle" in str(error) else f"{error!s:.200}"
             raise ValueError(f"{file}: not arrays of numbers: {reason}") from None
