@@ -80,6 +80,7 @@ def test_many_of_those_that_are_generated() -> None:
     [
         (["train", *SMALL, "model.layers.hidden_size=99999999999999999999"], "reaches 2^63"),
         (["train", *SMALL, "num_threads=99999999999"], "num_threads: expected at most 4096"),
+        (["train", *SMALL, "data.path='~nobody_here/x'"], "there is no such user"),
         (["train", *SMALL, "optimizer=none"], "optimizer=none takes no steps"),
         (["train", *SMALL, "callbacks.forecast.steps=-7"], "steps must be >= 2"),
         (["train", *SMALL, "trainer.precision=transformer-engine"], "transformer_engine"),

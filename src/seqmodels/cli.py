@@ -157,6 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USER_ERROR
     except (RuntimeError, MemoryError) as error:
         problem = memory_problem(error)
+        if "home directory" in str(error):  # pathlib's, of any path
+            problem = "a path begins with ~NAME, and there is no such user"
         if problem is None:
             raise
         print(f"seqmodels: {problem}", file=sys.stderr)
