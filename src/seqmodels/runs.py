@@ -166,6 +166,13 @@ def take_back(folders: Iterable[Path]) -> None:
 
 def refuse_occupied(path: Path, *, resume: bool) -> None:
     """Raises UserError where `path` holds something that a new run would mix with or overwrite."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # told where it is made
+    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL byte in it
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"run_dir={str(path)[:100]}: {reason}") from None
     if path.exists() and not path.is_dir():
         raise UserError(f"run_dir={path} is a file; give a directory that does not exist yet")
     if not path.exists():
