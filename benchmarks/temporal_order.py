@@ -149,7 +149,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=90.0, help="after which none is started")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
-    parser.add_argument("--lengths", nargs="+", type=int, default=[50, 100, 150, 200, 300, 500, 1000])
+    parser.add_argument(
+        "--lengths", nargs="+", type=int, default=[50, 100, 150, 200, 300, 500, 1000]
+    )
     parser.add_argument("--sequences", type=int, default=1000, help="of each length")
     parser.add_argument("--omega", type=float, default=1.0, help="weight of the regulariser")
     parser.add_argument("--out", type=Path, default=Path("outputs/temporal_order"))

@@ -15,7 +15,7 @@ from seqmodels.commands.budget import _measured, with_width, within_budget
 from seqmodels.config import check, compose
 from seqmodels.errors import UserError
 
-CELLS = ("rnn", "lstm", "gru", "min_gru", "lru")
+CELLS = ("rnn", "lstm", "gru", "min_gru", "lru", "reservoir model.cell.density=1.0")
 
 
 def composed(path: Path, *overrides: str) -> Any:
@@ -31,7 +31,7 @@ def test_the_width_is_the_largest_within_the_budget(
     tmp_path: Path, cell: str, budget: str, most: int
 ) -> None:
     path = tiny.write_text(tmp_path)
-    cfg = composed(path, f"model/cell={cell}", f"budget.{budget}={most}")
+    cfg = composed(path, *f"model/cell={cell}".split(), f"budget.{budget}={most}")
     found = within_budget(cfg)
     width = found.model.layers.hidden_size
     data = building.build_data(cfg)
@@ -104,6 +104,7 @@ def test_a_run_keeps_its_width_and_says_it(tmp_path: Path, capsys: Any) -> None:
         (["budget.parameters=0"], "budget.parameters: expected at least 1 or null, got 0"),
         (["budget.parameters=9", "budget.state=9"], "expected one of parameters, state, flops"),
         (["budget.parameter=9"], "did you mean"),
+        (["budget.state=1000000000000"], "65,536 units, the widest that are tried, have only"),
     ],
 )
 def test_budgets_that_cannot_be_kept(

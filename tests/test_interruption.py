@@ -92,7 +92,7 @@ def test_a_run_that_was_killed_before_it_had_a_record_starts_again(tmp_path: Pat
 
 
 def test_a_run_that_was_killed_after_its_last_step_is_finished(tmp_path: Path) -> None:
-    """Tested, and its last row written, once."""
+    """Tested, its last row written once, and its last checkpoint left as it is."""
     text, whole, cut = write_text(tmp_path), tmp_path / "whole", tmp_path / "cut"
     for run in (whole, cut):
         assert train(text, run, *SETTINGS) == 0
@@ -101,8 +101,10 @@ def test_a_run_that_was_killed_after_its_last_step_is_finished(tmp_path: Path) -
         cut / "run.json",
         (cut / "run.json").read_text().replace('"status": "finished"', '"status": "running"'),
     )
+    written = (cut / "checkpoints/last.ckpt").read_bytes()
     assert train(text, cut, *SETTINGS, "resume=true") == 0
     assert record(cut)["status"] == "finished"
+    assert (cut / "checkpoints/last.ckpt").read_bytes() == written
     assert_same_run(whole, cut)
 
 

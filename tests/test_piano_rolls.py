@@ -102,7 +102,7 @@ def test_simple_models_know_what_they_can() -> None:
 BROKEN: list[tuple[str, Any, str]] = [
     ("a.mid", b"", "expected .mat, .npz, .json"),
     ("a.mat", b"nonsense" * 40, r"a\.mat: not a MATLAB file"),
-    ("a.npz", b"PK nonsense", r"a\.npz: not an archive"),
+    ("a.npz", b"PK nonsense", r"a\.npz: not arrays"),
     ("a.json", b"[", "not JSON"),
     ("a.json", b"[]", "expected an object with train"),
     ("a.json", b'{"train": [[[60], [61]]]}', "expected pieces for training and for validation"),

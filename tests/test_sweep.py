@@ -69,7 +69,15 @@ def test_axes_that_change_nothing_are_refused(tmp_path: Path, capsys: Any) -> No
     assert not (tmp_path / "sweep").exists()
 
 
-def test_two_sweeps_in_one_place_and_an_interrupted_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "end",
+    [
+        "interrupted",
+        pytest.param("killed", marks=pytest.mark.slow),  # its worker is left alone
+        pytest.param("killed with its worker", marks=pytest.mark.slow),
+    ],
+)
+def test_two_sweeps_in_one_place_and_one_that_ends(end: str, tmp_path: Path) -> None:
     text, folder = tiny.write_text(tmp_path), tmp_path / "sweep"
     wanted = words(text, folder, "seed=1,2", "trainer.max_steps=120", "sweep.jobs=1")
     line = [sys.executable, "-m", "seqmodels", *wanted, "callbacks.checkpoint.every_n_steps=1"]
@@ -80,24 +88,35 @@ def test_two_sweeps_in_one_place_and_an_interrupted_one(tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
             text=True,
             env=ENVIRONMENT,
+            start_new_session=True,
             # Who starts the tests in the background has them ignore it.
             preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         for _ in range(2)
     ]
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     # Both at work: else it is chance whether the one that is stopped had begun anything.
     while len(list(folder.glob("seed=*/checkpoints/last.ckpt"))) < 2:
         assert time.monotonic() < deadline and all(p.poll() is None for p in pair)
         time.sleep(0.05)
-    pair[0].send_signal(signal.SIGINT)
-    said = [process.communicate(timeout=200) for process in pair]
-    assert [process.returncode for process in pair] == [130, 0], said
-    assert "goes on where it stopped" in said[0][1]
+    if end == "interrupted":
+        pair[0].send_signal(signal.SIGINT)
+    elif end == "killed":
+        pair[0].kill()
+    else:
+        os.killpg(pair[0].pid, signal.SIGKILL)
+    said = [process.communicate(timeout=400) for process in pair]
+    status = 130 if end == "interrupted" else -signal.SIGKILL
+    assert [process.returncode for process in pair] == [status, 0], said
+    if end == "interrupted":
+        assert "goes on where it stopped" in said[0][1]
+    assert not [p for p in (folder / "leases").iterdir() if p.name != ".lock"]
     records = [tiny.record(path.parent) for path in folder.glob("seed=*/run.json")]
     assert [r["status"] for r in records] == ["finished"] * 2
-    # What was cut was taken up again by the other, and nothing was run twice.
-    assert 1 <= sum(len(r["resumed"]) for r in records) <= 2
+    # What was cut was taken up again by the other, and nothing was run twice. A worker that is left
+    # alone ends what it began.
+    resumed = sum(len(r["resumed"]) for r in records)
+    assert resumed == 0 if end == "killed" else 1 <= resumed <= 2
     assert {r["steps"] for r in records} == {120}
     logs = [path.read_text(encoding="utf-8") for path in (folder / "logs").iterdir()]
     assert len(logs) == 2 and all(log.count("finished in") == 1 for log in logs)

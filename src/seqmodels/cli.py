@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import __version__
-from .errors import UserError, closest, did_you_mean
+from .errors import UserError, closest, did_you_mean, memory_problem
 from .locations import config_dir, config_groups
 
 OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -154,6 +154,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except UserError as error:
         print(f"seqmodels: {error}", file=sys.stderr)
+        return USER_ERROR
+    except (RuntimeError, MemoryError) as error:
+        problem = memory_problem(error)
+        if "home directory" in str(error):  # pathlib's, of any path
+            problem = "a path begins with ~NAME, and there is no such user"
+        if problem is None:
+            raise
+        print(f"seqmodels: {problem}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print("seqmodels: interrupted", file=sys.stderr)

@@ -40,6 +40,21 @@ def did_you_mean(suggestions: Sequence[str]) -> str:
     return f" (did you mean {' or '.join(repr(name) for name in suggestions)}?)"
 
 
+# What torch says where memory is short, or no machine could have as much.
+OF_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+
+
+def memory_problem(error: BaseException) -> str | None:
+    """What to do where this says that memory is short; None where it says something else."""
+    text = str(error)
+    of_torch = isinstance(error, RuntimeError) and any(words in text for words in OF_MEMORY)
+    if not isinstance(error, MemoryError) and not of_torch:
+        return None
+    line = text.splitlines()[0].rpartition("Allocator: ")[2] if text else ""
+    reason = f" ({line})" if line else ""
+    return f"out of memory{reason}: choose fewer layers or units, or smaller batches"
+
+
 def short(value: float) -> str:
     """A number for people: four places, or three digits where that would be nothing but zeros."""
     return f"{value:.4f}" if abs(value) >= 0.01 or value == 0 else f"{value:.3g}"

@@ -22,7 +22,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -148,8 +148,31 @@ def create_run_dir(requested: str | None, name: str, *, resume: bool) -> Path:
     return path
 
 
+def not_there(path: Path) -> list[Path]:
+    """`path` and the folders above it that do not exist, the innermost first."""
+    return [each for each in (path, *path.parents) if not each.exists()]
+
+
+def take_back(folders: Iterable[Path]) -> None:
+    """Removes these folders, the innermost first, as far as nothing else has come into them."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return
+
+
 def refuse_occupied(path: Path, *, resume: bool) -> None:
     """Raises UserError where `path` holds something that a new run would mix with or overwrite."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # told where it is made
+    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL byte in it
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"run_dir={str(path)[:100]}: {reason}") from None
     if path.exists() and not path.is_dir():
         raise UserError(f"run_dir={path} is a file; give a directory that does not exist yet")
     if not path.exists():

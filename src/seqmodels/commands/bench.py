@@ -25,6 +25,8 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     cfg = compose("bench", overrides, config_dirs)
     check(cfg)
     output = Path(cfg.output)
+    if output.is_dir():
+        raise UserError(f"output={output} is a folder, and a file is wanted")
     table = output.with_suffix(".md") if cfg.table is None else Path(cfg.table)
     if not cfg.measure:
         _write_table(_read(output), table)
@@ -119,6 +121,8 @@ def _check_places(*paths: Path) -> None:
     from seqmodels.analysis.bench_table import document
 
     for path in paths:
+        if path.is_dir():
+            raise UserError(f"table={path} is a folder, and a file is wanted")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".md" and path.exists():

@@ -31,11 +31,12 @@ def within_budget(cfg: DictConfig) -> DictConfig:
     """The same configuration with the widest layers that keep to its budget.
 
     All layers get one width; where the head's weights are the embedding's, the embedding gets it
-    too. The model is built for each width that is tried, which takes a while where building does (a
-    reservoir's spectral radius).
+    too. The model is built for each width that is tried, without its numbers where only its sizes
+    count.
 
     Raises:
-        UserError: the model has no layers of a width, or the fewest units are more than the budget.
+        UserError: the model has no layers of a width, the fewest units that it admits are more than
+            the budget, or WIDEST units are less.
     """
     from seqmodels.commands import building
 
@@ -47,10 +48,12 @@ def within_budget(cfg: DictConfig) -> DictConfig:
         raise UserError(f"budget.{name} chooses {WIDTH}, and this model has none")
     try:
         data = building.build_data(cfg)
+        place = _place(cfg, name, data)
 
         def cost(width: int) -> int:
             own = with_width(cfg, width)
-            return _measured(name, building.build_model(own, data), data)
+            with place:
+                return _measured(name, building.bare_model(own, data.sizes()), data)
 
         width, own_cost, kept = _widest(cost, most)
     except building.USER_MISTAKES as error:
@@ -60,8 +63,37 @@ def within_budget(cfg: DictConfig) -> DictConfig:
         raise UserError(
             f"budget.{name}={most:,}: with {units} a layer this model already has {own_cost:,}"
         )
+    if width >= WIDEST:
+        raise UserError(
+            f"budget.{name}={most:,}: layers of {WIDEST:,} units, the widest that are tried, have "
+            f"only {own_cost:,}"
+        )
     print(f"budget: {WIDTH}={width} has {own_cost:,} of {most:,} {name}", flush=True)
     return with_width(cfg, width)
+
+
+def _place(cfg: DictConfig, name: str, data: DataModule) -> torch.device:
+    """Where models are built to be measured: on the meta device, which keeps sizes alone.
+
+    Products are counted while they are done, and some cells look at their first numbers (a
+    reservoir at its spectral radius): then on the CPU. Which it is changes no count.
+    """
+    from seqmodels.commands import building
+
+    if name == "flops":
+        return torch.device("cpu")
+    meta = torch.device("meta")
+
+    def build(width: int) -> int:
+        building.bare_model(with_width(cfg, width), data.sizes())
+        return 0
+
+    try:
+        with meta:
+            _narrowest(build, 2, 2 + TRIED)
+    except (RuntimeError, NotImplementedError):
+        return torch.device("cpu")
+    return meta
 
 
 def with_width(cfg: DictConfig, width: int) -> DictConfig:
@@ -97,6 +129,8 @@ def _widest(cost: Callable[[int], int], most: int) -> tuple[int, int, bool]:
             break
         low, low_cost = found
         high = 2 * low
+    if low >= WIDEST:
+        return low, low_cost, True
     while high - low > 1:  # nothing from `high` on is both possible and within the budget
         middle = (low + high) // 2
         found = _narrowest(cost, middle, high)

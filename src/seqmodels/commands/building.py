@@ -73,6 +73,14 @@ def _start_from(model: nn.Module, vectors: torch.Tensor) -> None:
 def build_model_of(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
     """The model for data of these sizes, with its first weights."""
     seed_everything(cfg.seed)
+    model = bare_model(cfg, sizes)
+    if cfg.init is not None:
+        instantiate(cfg.init)(model)
+    return model
+
+
+def bare_model(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
+    """The same before its initialiser, from whatever state the generators are in."""
     factory = instantiate(cfg.model)
     try:
         inspect.signature(factory).bind(**sizes)
@@ -85,8 +93,6 @@ def build_model_of(cfg: DictConfig, sizes: dict[str, int]) -> nn.Module:
             "class with model=classifier, pairs of sequences with model=seq2seq"
         ) from None
     model: nn.Module = factory(**sizes)
-    if cfg.init is not None:
-        instantiate(cfg.init)(model)
     return model
 
 

@@ -14,13 +14,15 @@ from omegaconf import DictConfig
 
 from seqmodels.commands.processes import ALONE, Others, Place
 from seqmodels.config import instantiate
-from seqmodels.errors import UserError, short
+from seqmodels.errors import UserError, memory_problem, short
 from seqmodels.runs import (
     Record,
     clear_leftovers,
     create_run_dir,
     environment,
+    not_there,
     now,
+    take_back,
     truncate_metrics,
     write_atomically,
     write_json,
@@ -106,15 +108,17 @@ class Run:
         from seqmodels.training.interruption import StopRequest
 
         begin_peak()
-        existed = self.cfg.run_dir is not None and Path(self.cfg.run_dir).expanduser().exists()
+        place = Path("outputs" if self.cfg.run_dir is None else self.cfg.run_dir).expanduser()
+        missing = not_there(place)
         self.run_dir = create_run_dir(self.cfg.run_dir, self._name(), resume=self.cfg.resume)
         self.started = time.monotonic()
         with StopRequest() as stop:
             try:
                 self._prepare(stop)
             except BaseException as error:
-                if self.resumed is None and not existed:
+                if self.resumed is None and (place in missing or self.cfg.run_dir is None):
                     shutil.rmtree(self.run_dir, ignore_errors=True)
+                    take_back(missing)
                 self._refuse_mistakes(error)
                 raise
             with Others(self.place, self.run_dir, self.resume_path, self._lost) as self.others:
@@ -127,7 +131,8 @@ class Run:
 
         from seqmodels.commands.building import USER_MISTAKES, user_mistake
 
-        if isinstance(error, (*USER_MISTAKES, MisconfigurationException)):
+        # A precision or strategy may need a package that is not there.
+        if isinstance(error, (*USER_MISTAKES, MisconfigurationException, ModuleNotFoundError)):
             raise user_mistake(error) from error
 
     def _name(self) -> str:
@@ -286,6 +291,8 @@ class Run:
         except OSError as error:
             return self.failed(f"{error.filename or self.run_dir}: {error.strerror or error}")
         except BaseException as error:
+            if (short_of := memory_problem(error)) is not None:
+                return self.failed(short_of)
             lost = self.why_lost(error)
             if lost is not None:
                 return self.failed(f"{lost}; the same command with resume=true goes on")

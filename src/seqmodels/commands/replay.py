@@ -39,8 +39,6 @@ def run(overrides: list[str], *, config_dirs: Sequence[Path] = ()) -> int:
     """Runs the command; gives back its exit status: 0 the same, 1 not."""
     own = compose("replay", overrides, config_dirs)
     check(own)
-    if not own.tolerance >= 0:
-        raise UserError(f"tolerance: expected a relative difference >= 0, got {own.tolerance}")
     folder, record = existing_run(own.run)
     if record.get("status") == "running":
         raise UserError(f"{folder} is still running: replay it when it has ended")
@@ -64,7 +62,7 @@ def _again(folder: Path, record: dict[str, Any], run_dir: str | None, threads: i
     path = folder / "config.yaml"
     try:
         plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     if not isinstance(plain, dict):
         raise UserError(f"{path} is not the configuration of a run")

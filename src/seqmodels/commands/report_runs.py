@@ -117,7 +117,7 @@ def _run(own: Path, folder: Path, choice: dict[str, str] | None) -> Run:
     try:
         text = (own / "config.yaml").read_text(encoding="utf-8")
         config = flat(yaml.safe_load(text) or {})
-    except (OSError, yaml.YAMLError, AttributeError) as error:
+    except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
         raise UserError(f"{own / 'config.yaml'} cannot be read: {error}") from None
     name = folder.name if own == folder else str(own.relative_to(folder))
     return Run(own, name, record, config, choice, read_rows(own / "metrics.jsonl"))

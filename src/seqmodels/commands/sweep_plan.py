@@ -6,6 +6,7 @@ import copy
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from seqmodels.locations import config_dir
 OVERRIDE = re.compile(r"[+~]{0,2}[\w./@-]+=")
 SEED = re.compile(r"seed=\d+")
 REPEATS = ("seed",)  # axes over which a result is averaged
+MOST_RUNS = 10_000
 
 
 Group = tuple[tuple[str, str], ...]  # keys and values of a choice
@@ -130,6 +132,8 @@ def plan(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Sweep:
             raise UserError(f"{name}.yaml: {error}") from None
         preset = [f"sweep.{key}={value}" for key, value in said.items()]
     settings: SweepSettings = read_settings(SweepSettings, "sweep", [*preset, *own])
+    if settings.tune_seed < 0:
+        raise UserError(f"sweep.tune_seed must be >= 0, got {settings.tune_seed}")
     if settings.tune_trials < 1:
         raise UserError(f"sweep.tune_trials must be positive, got {settings.tune_trials}")
     if settings.tune is None and any(text.startswith("sweep.tune_") for text in own):
@@ -171,8 +175,8 @@ def named_file(
         )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     parts = content if isinstance(content, dict) else {}
     if not isinstance(parts.get(part), dict) or set(parts) - {part, "overrides", "settings"}:
         raise UserError(
@@ -213,7 +217,8 @@ def axis_of(text: str) -> tuple[str, list[str] | None]:
     if not override.is_sweep_override():
         return key, None
     prefix = text.partition("=")[0].removesuffix(key) if key else ""
-    return f"{prefix}{key}", [_bare(str(value)) for value in override.sweep_string_iterator()]
+    values = list(itertools.islice(override.sweep_string_iterator(), MOST_RUNS + 1))
+    return f"{prefix}{key}", [_bare(str(value)) for value in values]
 
 
 def _bare(value: str) -> str:
@@ -251,6 +256,11 @@ class Composer:
 
 
 def _jobs(axes: dict[str, list[str]], fixed: list[str], config_dirs: Sequence[Path]) -> list[Job]:
+    if math.prod(map(len, axes.values())) > MOST_RUNS:
+        raise UserError(
+            f"{' × '.join(f'{len(values)} of {key}' for key, values in axes.items())}: a sweep has "
+            f"at most {MOST_RUNS:,} runs; make several, or search: seqmodels search"
+        )
     jobs, problems = [], []
     composer = Composer(config_dirs)
     for values in itertools.product(*axes.values()):

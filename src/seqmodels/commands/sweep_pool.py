@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from seqmodels.commands.sweep_settings import LaunchSettings
 from seqmodels.commands.sweep_worker import Order, Outcome, settled_outcome, work
 from seqmodels.errors import UserError
+from seqmodels.runs import not_there, take_back
 
 
 class Source(Protocol):
@@ -258,7 +259,7 @@ def prepared(folder: Path) -> Iterator[None]:
     Raises:
         UserError: nothing can be written there.
     """
-    new = not folder.exists()
+    missing = not_there(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -266,8 +267,9 @@ def prepared(folder: Path) -> Iterator[None]:
     try:
         yield
     except UserError:
-        if new and not any(folder.rglob("run.json")):
+        if missing and not any(folder.rglob("run.json")):
             shutil.rmtree(folder, ignore_errors=True)
+            take_back(missing)
         raise
 
 

@@ -73,6 +73,10 @@ def read_settings(kind: type[Any], prefix: str, texts: Sequence[str]) -> Any:
     except OmegaConfBaseException as error:
         raise UserError(f"{' '.join(texts)}: {str(error).splitlines()[0]}") from None
     settings: Any = OmegaConf.to_object(made)
+    for name in known:
+        value = getattr(settings, name)
+        if isinstance(value, int) and abs(value) >= 2**32:
+            raise UserError(f"{prefix}.{name}: no whole number here reaches 2^32, got {value}")
     for name in ("jobs", "minutes", "cpus"):
         value = getattr(settings, name)
         if value is not None and value < 1:

@@ -66,6 +66,8 @@ def _walk(node: Any, path: str) -> Iterator[str]:
     if isinstance(node, DictConfig) and "_target_" in children:
         yield from _check_node(children, path)
     for key, child in children.items():
+        if isinstance(child, int) and abs(child) >= 2**63:
+            yield f"{path}.{key}".lstrip(".") + f": no whole number reaches 2^63, got {child}"
         if key != "_target_":
             yield from _walk(child, f"{path}.{key}" if path else str(key))
 

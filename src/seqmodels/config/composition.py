@@ -44,6 +44,10 @@ def compose(
             cfg = composer.compose(overrides)
         except COMPOSE_ERRORS as error:
             raise UserError.of(composer.problems(overrides, error)) from error
+        except RecursionError:
+            raise UserError(
+                "a configuration file holds itself: an anchor (&NAME) around its own alias (*NAME)"
+            ) from None
         problems = composer.misunderstandings(overrides)
         if problems:
             raise UserError.of(problems)

@@ -219,7 +219,7 @@ def root_problems(cfg: DictConfig) -> Iterator[str]:
         yield from unknown(cfg, kind, "")
         if cfg.checkpoint is not None or kind is not AnalyseConfig:
             yield from one_of(cfg, "checkpoint", ("best", "last"))
-        yield from positive(cfg, "", "num_threads", (None,))
+        yield from thread_problems(cfg)
     if kind is EvalConfig:
         if cfg.split is not None:
             yield from one_of(cfg, "split", ("train", "valid", "test"))
@@ -246,10 +246,27 @@ def root_problems(cfg: DictConfig) -> Iterator[str]:
     if kind is CompleteConfig:
         for name in ("num_images", "completions"):
             yield from positive(cfg, "", name, ())
+    if kind is ReplayConfig:
+        yield from unknown(cfg, kind, "")
+        yield from thread_problems(cfg)
+        if not 0.0 <= cfg.tolerance < float("inf"):
+            yield f"tolerance: expected a relative difference >= 0, got {cfg.tolerance}"
+    if kind is TensorBoardConfig and not 0 <= cfg.port < 65536:
+        yield f"port: expected 0 (any free one) to 65535, got {cfg.port}"
     if kind in (SampleConfig, CompleteConfig):
         yield from seed_problems(cfg)
         if not 0.0 <= cfg.temperature < float("inf"):
             yield f"temperature: expected a number >= 0, got {cfg.temperature}"
+
+
+MOST_THREADS = 4096
+
+
+def thread_problems(cfg: DictConfig) -> Iterator[str]:
+    """A number of threads that no machine has."""
+    yield from positive(cfg, "", "num_threads", (None,))
+    if cfg.num_threads is not None and cfg.num_threads > MOST_THREADS:
+        yield f"num_threads: expected at most {MOST_THREADS} or null, got {cfg.num_threads}"
 
 
 def seed_problems(cfg: DictConfig) -> Iterator[str]:
@@ -287,7 +304,7 @@ def _train_problems(cfg: DictConfig) -> Iterator[str]:
         for name, node in (cfg.get(group) or {}).items():
             yield from node_problems(node, f"{group}.{name}", required=False)
     yield from seed_problems(cfg)
-    yield from positive(cfg, "", "num_threads", (None,))
+    yield from thread_problems(cfg)
     if cfg.run_dir is not None and not cfg.run_dir.strip():
         yield "run_dir: expected the path of a folder, got an empty name"
     if cfg.resume and cfg.run_dir is None:

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from .schema import node_problems, one_of, positive, seed_problems, unknown
+from .schema import node_problems, one_of, positive, seed_problems, thread_problems, unknown
 
 
 @dataclass
@@ -91,10 +91,10 @@ def tool_problems(cfg: DictConfig) -> Iterator[str]:
     if kind is ExportConfig:
         yield from one_of(cfg, "format", FORMATS)
         yield from one_of(cfg, "checkpoint", ("best", "last"))
-        yield from positive(cfg, "", "num_threads", (None,))
+        yield from thread_problems(cfg)
         return
     yield from seed_problems(cfg)
-    yield from positive(cfg, "", "num_threads", (None,))
+    yield from thread_problems(cfg)
     yield from _above_zero(cfg, "seconds")
     yield from _verify_problems(cfg) if kind is VerifyConfig else _bench_problems(cfg)
 

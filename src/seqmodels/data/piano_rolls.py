@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from seqmodels.data.arrays import read_arrays
 from seqmodels.data.base import SPLITS, DataModule, SequenceBatch, Split
 from seqmodels.data.labelled.batches import Listed, mixed_batches, sorted_batches
 from seqmodels.data.synthetic.loaders import DrawnLoader
@@ -194,7 +195,7 @@ def read_piano_rolls(file: Path) -> dict[Split, list[Array]]:
             f"{file}: expected pieces for training and for validation or test, got "
             f"{', '.join(splits) or 'none'}"
         )
-    notes = splits["train"][0][1].shape[-1]
+    notes = splits["train"][0][1].shape[-1] if splits["train"][0][1].ndim else 0
     return {
         split: [_checked(piece, notes, f"{file}, {place}") for place, piece in pieces]
         for split, pieces in splits.items()
@@ -206,12 +207,16 @@ _Named = dict[Split, list[tuple[str, Array]]]
 
 def _of_mat(file: Path) -> _Named:
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
-    try:
-        content = loadmat(file)
-    except (ValueError, TypeError, NotImplementedError, MatReadError, IndexError, EOFError) as e:
-        raise ValueError(f"{file}: not a MATLAB file (up to version 7): {e}") from None
+    with file.open("rb") as raw:
+        try:
+            content = loadmat(raw)
+        except OSError as error:
+            if error.strerror:
+                raise
+            raise ValueError(f"{file}: {error}") from None
+        except Exception as error:  # a broken file shows in many ways
+            raise ValueError(f"{file}: not a MATLAB file (up to version 7): {error}") from None
     found: _Named = {}
     for split, names in NAMES.items():
         for name in names:
@@ -223,18 +228,11 @@ def _of_mat(file: Path) -> _Named:
 
 def _of_npz(file: Path) -> _Named:
     found: _Named = {}
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            keys = sorted(content.files, key=lambda key: (len(key), key))
-            for split, names in NAMES.items():
-                own = [key for key in keys if key.rpartition("_")[0] in names or key in names]
-                found[split] = [(key, content[key]) for key in own]
-    except OSError as error:
-        if error.strerror:
-            raise
-        raise ValueError(f"{file}: {error}") from None
-    except Exception as error:  # a broken archive shows in many ways
-        raise ValueError(f"{file}: not an archive of arrays: {error}") from None
+    content = read_arrays(file)
+    keys = sorted(content, key=lambda key: (len(key), key))
+    for split, names in NAMES.items():
+        own = [key for key in keys if key.rpartition("_")[0] in names or key in names]
+        found[split] = [(key, content[key]) for key in own]
     return found
 
 

@@ -27,6 +27,8 @@ _CHUNK = 3_000_000
 class ClosedForm(Optimizer):
     """Stands where an optimiser is asked for: the weights are solved for, not stepped to."""
 
+    takes_no_steps = True
+
     def __init__(self, params: Iterable[nn.Parameter]) -> None:
         super().__init__(params, {"lr": 0.0})
 
@@ -54,6 +56,8 @@ class Ridge(Regression):
     Attributes:
         penalty: the one that was chosen; None before.
     """
+
+    takes_steps = False
 
     def __init__(
         self,

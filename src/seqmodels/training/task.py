@@ -82,11 +82,13 @@ class SequenceTask(pl.LightningModule, ABC):
     Attributes:
         must_be_causal: whether an output may know of no later input; checked before the first step
             (`seqmodels.training.callbacks.guards`).
+        takes_steps: whether it learns by an optimiser's steps.
         rate_share: what the learning rate of the next update is multiplied by, for that update.
         team: the processes that train together.
     """
 
     must_be_causal: bool = False
+    takes_steps: bool = True
     rate_share: float = 1.0
 
     def __init__(
@@ -105,6 +107,12 @@ class SequenceTask(pl.LightningModule, ABC):
         super().__init__()
         if not 0.0 <= omega < math.inf:
             raise ValueError(f"omega must be a finite weight >= 0, got {omega}")
+        made = optimizer([nn.Parameter(torch.zeros(1))])
+        if self.takes_steps and getattr(made, "takes_no_steps", False):
+            raise ValueError(
+                "optimizer=none takes no steps, by which this task learns: choose optimizer=adam "
+                "or another (only task=ridge solves for its weights)"
+            )
         self.model = model
         self.optimizer_factory = optimizer
         self.schedule = schedule

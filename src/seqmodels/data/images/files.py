@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seqmodels.data.arrays import read_arrays
 from seqmodels.data.base import Split
 
 Array = np.ndarray
@@ -199,15 +200,9 @@ def _idx_file(folder: Path, names: tuple[str, ...], kind: str, dims: str) -> Pat
 def _arrays(file: Path) -> dict[Split, Images]:
     if file.suffix not in (".npy", ".npz"):
         raise ValueError(f"{file}: expected an .npy or .npz file, or a folder")
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            arrays = {"images": loaded}
-        else:
-            with loaded:
-                arrays = dict(loaded)
-    except Exception as error:  # a broken archive shows in many ways
-        raise ValueError(f"{file}: not arrays of numbers: {error}") from None
+    arrays = read_arrays(file)
+    if "" in arrays:
+        arrays = {"images": arrays[""]}
     if "x_train" in arrays:
         splits = {s: (arrays.get(f"x_{s}"), arrays.get(f"y_{s}")) for s in _NAMES}
     elif "images" in arrays:

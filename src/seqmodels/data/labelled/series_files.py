@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqmodels.data.arrays import read_arrays
 from seqmodels.data.base import SPLITS, Split
 from seqmodels.data.labelled.examples import by_split
 from seqmodels.data.labelled.tables import ending_of, read_text
@@ -79,11 +79,7 @@ def _lines(file: Path) -> list[LabelledSeries]:
 
 
 def _arrays(file: Path) -> dict[Split, list[LabelledSeries]]:
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{file}: {error}") from None
+    arrays = read_arrays(file)
     pairs = {split: (f"x_{split}", f"y_{split}") for split in SPLITS}
     if "x" in arrays or "y" in arrays:
         pairs = {"train": ("x", "y")}

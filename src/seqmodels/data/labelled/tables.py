@@ -87,10 +87,16 @@ def check_columns(
     for column, setting in ((text_column, "text_column"), (label_column, "label_column")):
         if column not in names:
             raise ValueError(
-                f"{shown} has no column {column!r}; it has {', '.join(map(repr, names))}: choose "
+                f"{shown} has no column {column!r}; it has {_few(names)}: choose "
                 f"with data.{setting}=NAME"
             )
     return [text_column, label_column]
+
+
+def _few(names: list[str]) -> str:
+    """The names of columns as far as they can be read."""
+    more = [f"and {len(names) - 20} more"] if len(names) > 20 else []
+    return ", ".join([*(f"{name!r:.60}" for name in names[:20]), *more])
 
 
 Row = tuple[Any, Any, str]  # text, label, place
@@ -162,8 +168,11 @@ def _parquet(file: Path, text_column: str, label_column: str) -> Iterator[Row]:
 
     try:
         table = parquet.read_table(file)
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{file}: {str(error).splitlines()[0]}") from None
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise
+        reason = (str(error).splitlines() or ["damaged"])[0]
+        raise ValueError(f"{file}: not a Parquet file: {reason:.200}") from None
     columns = check_columns(table.column_names, text_column, label_column, str(file))
     texts, labels = (table[column].to_pylist() for column in columns)
     for number, (text, label) in enumerate(zip(texts, labels, strict=True)):

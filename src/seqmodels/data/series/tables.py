@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from seqmodels.data.arrays import read_arrays
+
 Array = np.ndarray
 
 TEXT = (".csv", ".tsv", ".txt", ".dat")
@@ -185,17 +187,8 @@ def _number(cell: str, decimal: str) -> float | None:
 
 
 def _arrays(file: Path) -> dict[str, Array]:
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except OSError as error:
-        if error.strerror:
-            raise
-        raise ValueError(f"{file}: {error}") from None
-    except Exception as error:  # a broken archive shows in many ways
-        raise ValueError(f"{file}: not an array of numbers: {error}") from None
     table: dict[str, Array] = {}
-    for key, array in arrays.items():
+    for key, array in read_arrays(file).items():
         if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
             raise ValueError(
                 f"{file}: expected numbers of shape (T,) or (T, C), got {array.shape} of "

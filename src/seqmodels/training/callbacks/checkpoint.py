@@ -131,6 +131,13 @@ class Checkpoint(LightningCheckpoint):
         rows = [each.rows for each in trainer.loggers if isinstance(each, RecordLogger)]
         checkpoint["metrics_rows"] = rows[0] if rows else None
 
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # A run that had done its last step writes that step's checkpoint no second time.
+        if trainer.ckpt_path is not None and Path(trainer.ckpt_path).name == LAST:
+            self._saved_step = int(checkpoint["global_step"])
+
     def state_dict(self) -> dict[str, Any]:
         return {"best_value": self.best_value, "best_step": self.best_step}
 
