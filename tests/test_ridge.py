@@ -292,7 +292,7 @@ def test_the_readout_may_be_trained_by_gradient_too(tmp_path: Path) -> None:
         (["task.penalties=[-1]"], "numbers >= 0"),
         (["data.valid=0", "task.penalties=[1,2]"], "takes validation data"),
         (["task.solver=magic"], "solver"),
-        (["model/layers=bidirectional"], "would see each answer among its inputs"),
+        (["model/layers=bidirectional"], "is among the later inputs"),
     ],
 )
 def test_settings_that_do_not_fit(

@@ -295,13 +295,6 @@ class Regression(Prediction):
         if not tolerance > 0.0:
             raise ValueError(f"tolerance must be > 0, got {tolerance}")
         self._series = data if isinstance(data, SeriesData) else None
-        ahead = any(getattr(module, "causal", True) is False for module in model.modules())
-        if ahead and self._series is not None and self._series.feedback:
-            raise ValueError(
-                "the series is forecast from its own past, and this model reads backwards too: it "
-                "would see each answer among its inputs; choose model/layers=plain, or drives "
-                "alone (data.inputs=…, data.feedback=false)"
-            )
         super().__init__(
             model,
             optimizer=optimizer,
