@@ -2,10 +2,10 @@
 
     python benchmarks/temporal_order.py [--seeds 5] [--steps 16000] [--minutes 90] [--out DIR]
 
-Trains `experiment=temporal_order` with every policy (none; clip; clip and the regulariser Ω) and
+Trains `experiment=temporal_order` with every policy (none; clip; the regulariser Ω; both) and
 seed, and tests the checkpoint of the least validation loss (on lengths 50, 100 and 500) on 1,000
-sequences of each length. What is finished is not run again: the same command goes on where
-it was stopped, and makes the table, `table.md`, `table.json` and `table.png`, of what there is.
+sequences of each length. What is finished is not run again: the same command goes on where it was
+stopped, and makes the table, `table.md`, `table.json` and `table.png`, of what there is.
 """
 
 from __future__ import annotations
@@ -24,10 +24,16 @@ from typing import Any
 POLICIES = {
     "none": ["clip=none"],
     "clip": ["clip=norm"],
+    "regulariser": ["clip=none", "task.omega={omega}"],
     "clip + regulariser": ["clip=norm", "task.omega={omega}"],
 }
 STARTED = time.monotonic()
-COLOURS = {"none": "tab:red", "clip": "tab:blue", "clip + regulariser": "tab:green"}
+COLOURS = {
+    "none": "tab:red",
+    "clip": "tab:blue",
+    "regulariser": "tab:orange",
+    "clip + regulariser": "tab:green",
+}
 
 
 @dataclass
