@@ -102,7 +102,7 @@ def test_files_that_once_were_not_refused(place: Path, tmp_path: Path) -> None:
         read_table(damaged, "text", "label", [])
     notes = tmp_path / "a.json"
     notes.write_text('{"train": [[[60], [61]]], "test": 3}')
-    with pytest.raises(ValueError, match="expected a list of pieces, got int"):
+    with pytest.raises(ValueError, match="expected a list of pieces, got 3"):
         read_piano_rolls(notes)
 
 

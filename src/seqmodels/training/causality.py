@@ -150,7 +150,9 @@ def _untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
             buffer.copy_(buffers[name])
 
 
-def refuse_sight_of_later_inputs(model: nn.Module) -> None:
+def refuse_sight_of_later_inputs(
+    model: nn.Module, because: str = "what is to be predicted is among the later inputs"
+) -> None:
     """Raise a ValueError where a part of the model says that it is not causal, and name it."""
     found = {name: m for name, m in model.named_modules() if getattr(m, "causal", True) is False}
     # A whole is not causal because a part is not: name the parts.
@@ -162,7 +164,6 @@ def refuse_sight_of_later_inputs(model: nn.Module) -> None:
     kinds = ", ".join(f"{name or 'the model'} ({type(found[name]).__name__})" for name in parts[:3])
     more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
     raise ValueError(
-        f"what is to be predicted is among the later inputs, and {kinds}{more} "
-        "reads those too: use layers that run forwards only, such as model/layers=plain "
+        f"{because}, and {kinds}{more} reads the later ones too: use layers that run forwards only, such as model/layers=plain "
         "with reverse=false"
     )

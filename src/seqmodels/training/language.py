@@ -83,7 +83,9 @@ class LanguageModelling(SequenceTask):
                 "task=language_model predicts the next symbol of a text, and this data is none: "
                 "choose task=classification, task=regression or task=notes"
             )
-        refuse_sight_of_later_inputs(model)
+        refuse_sight_of_later_inputs(
+            model, "language modelling predicts each next token from those before it"
+        )
         super().__init__(
             model,
             optimizer=optimizer,
