@@ -164,6 +164,6 @@ def refuse_sight_of_later_inputs(
     kinds = ", ".join(f"{name or 'the model'} ({type(found[name]).__name__})" for name in parts[:3])
     more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
     raise ValueError(
-        f"{because}, and {kinds}{more} reads the later ones too: use layers that run forwards only, such as model/layers=plain "
-        "with reverse=false"
+        f"{because}, and {kinds}{more} reads the later ones too: use layers that run forwards "
+        "only, such as model/layers=plain with reverse=false"
     )
