@@ -168,6 +168,7 @@ BAD_OVERRIDES = [
     ("trainer.accelerator=gpuu", ["trainer.accelerator", "did you mean 'gpu'?"]),
     ("trainer.val_check_interval=2.0", ["trainer.val_check_interval", "got 2.0"]),
     ("trainer.val_check_interval=0", ["trainer.val_check_interval", "got 0"]),
+    ("trainer.limit_train_batches=0", ["trainer.limit_train_batches", "a number of batches >= 1"]),
     ("trainer.check_val_every_n_epoch=null", ["trainer.check_val_every_n_epoch", "got null"]),
     ("trainer.limit_val_batches=1.5", ["trainer.limit_val_batches", "got 1.5"]),
     ("trainer.limit_val_batches=-1", ["trainer.limit_val_batches", "got -1"]),

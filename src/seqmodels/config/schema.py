@@ -372,7 +372,12 @@ def _trainer_problems(t: DictConfig) -> Iterator[str]:
             "trainer.check_val_every_n_epoch: null counts batches across epochs, which needs "
             f"trainer.val_check_interval=NUMBER, got {_show(t.val_check_interval)}"
         )
-    for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
+    if t.limit_train_batches is not None and not _interval(t.limit_train_batches, least=1):
+        yield (
+            "trainer.limit_train_batches: expected a number of batches >= 1, a share in (0, 1] or "
+            f"null, got {t.limit_train_batches!r}"
+        )
+    for name in ("limit_val_batches", "limit_test_batches"):
         if t[name] is not None and not _interval(t[name], least=0):
             yield (
                 f"trainer.{name}: expected a number of batches >= 0, a share in [0, 1] or null, "
