@@ -89,6 +89,7 @@ def test_a_run_that_was_killed_before_it_had_a_record_starts_again(tmp_path: Pat
     assert train(text, run, "resume=true") == 2  # not where there is something else
     (run / "notes.txt").unlink()
     assert train(text, run, "resume=true") == 0
+    assert not list(run.glob(".*"))  # nothing that was begun is left lying about
 
 
 def test_a_run_that_was_killed_after_its_last_step_is_finished(tmp_path: Path) -> None:

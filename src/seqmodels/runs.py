@@ -55,8 +55,10 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
 
 def clear_leftovers(run_dir: Path) -> None:
     """Removes what a killed run was writing: files beside the places they were meant for."""
-    for path in [*run_dir.glob(".*.tmp"), *(run_dir / "checkpoints").glob(".*.tmp")]:
-        path.unlink(missing_ok=True)
+    kinds = (".*.tmp", ".*.tmp.png", ".probe.*")
+    for folder in (run_dir, run_dir / "checkpoints"):
+        for path in [path for kind in kinds for path in folder.glob(kind)]:
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -149,8 +149,9 @@ class Run:
         from seqmodels.training.checkpoints import load_newest
 
         resume_step: int | None = None
-        if self.resumed is not None:
+        if self.cfg.resume:  # it may have been killed before it had a record
             clear_leftovers(self.run_dir)
+        if self.resumed is not None:
             newest = load_newest(self.run_dir / "checkpoints", complain)
             if newest is None:
                 complain(f"{self.run_dir} holds no checkpoint yet: starting from the beginning")
