@@ -233,6 +233,17 @@ def test_memory_capacity_by_one_command(tmp_path: Path) -> None:
     assert record["metrics"]["test/start_left"] == pytest.approx(0.98**100, rel=0.05)
 
 
+@pytest.mark.parametrize("solver", ["gram", "qr"])
+def test_states_of_a_trained_cell_may_still_have_their_graph(solver: Solver) -> None:
+    z, y = torch.randn(30, 3, dtype=torch.float64), torch.randn(30, 1, dtype=torch.float64)
+    found = []
+    for features in (z, z.clone().requires_grad_()):
+        stream = RidgeStream(3, 1, solver=solver)
+        stream.add(features, y)
+        found.append(stream.solve([0.1])[0])
+    assert torch.equal(*found)
+
+
 def test_what_is_random_in_training_is_random_in_the_fit(tmp_path: Path) -> None:
     """Zoned-out states are other features: a setting that was ignored would leave no trace."""
     losses = [

@@ -34,10 +34,9 @@ class RidgeStream:
         size = 1 + num_features + num_targets if solver == "qr" else num_features
         # gram: zᵀz (its upper triangle as SciPy has it, our lower one); qr: R of [1 z y].
         self._sums = torch.zeros(size, size, dtype=torch.float64)
-        # gram: [1 y]ᵀ[1 z y], what is summed over the rows beside the features' own products.
-        self._beside = torch.zeros(
-            1 + num_targets, 1 + num_features + num_targets, dtype=torch.float64
-        )
+        # gram: [1 y]ᵀz, and the sum of y.
+        self._across = torch.zeros(1 + num_targets, num_features, dtype=torch.float64)
+        self._answers = torch.zeros(num_targets, dtype=torch.float64)
 
     @torch.no_grad()
     def add(self, features: Tensor, targets: Tensor) -> None:
@@ -45,19 +44,19 @@ class RidgeStream:
         count = len(features)
         if count == 0:
             return
-        self._sums = self._sums.to(features.device)
-        self._beside = self._beside.to(features.device)
+        device = features.device
+        self._sums, self._across = self._sums.to(device), self._across.to(device)
+        self._answers = self._answers.to(device)
         self.rows += count
-        z = features.to(self._sums.dtype).contiguous()
-        ones = z.new_ones(count, 1)
-        beside = torch.cat((ones, targets.to(z)), 1)  # (N, 1 + O)
+        z = features.detach().to(self._sums.dtype).contiguous()
+        y = targets.to(z)
         if self.solver == "qr":
-            rows = torch.cat((ones, z, targets.to(z)), 1)
+            rows = torch.cat((z.new_ones(count, 1), z, y), 1)
             self._sums = torch.linalg.qr(torch.cat((self._sums, rows)), mode="r").R
             return
-        f = self.num_features
-        self._beside[:, 1 : 1 + f].addmm_(beside.t(), z)
-        self._beside[:, [0, *range(1 + f, self._beside.shape[1])]] += beside.t() @ beside
+        self._across[0] += z.sum(0)
+        self._across[1:].addmm_(y.t(), z)
+        self._answers += y.sum(0)
         if z.is_cuda:
             self._sums.addmm_(z.t(), z)
         else:
@@ -77,16 +76,15 @@ class RidgeStream:
             raise ValueError("ridge regression needs at least one row: is the washout too long?")
         if not penalties or min(penalties) < 0:
             raise ValueError(f"expected penalties >= 0, got {list(penalties)}")
-        if not bool(self._sums.isfinite().all() and self._beside.isfinite().all()):
+        if not all(bool(own.isfinite().all()) for own in self._tensors().values()):
             raise ValueError("the states or the targets are not finite: the reservoir has diverged")
         return self._solve_qr(penalties) if self.solver == "qr" else self._solve_gram(penalties)
 
     def _solve_gram(self, penalties: Sequence[float]) -> tuple[Tensor, Tensor]:
         lower = self._sums.tril()
-        f = self.num_features
-        mean = self._beside[0, 1:] / self.rows  # of z and y
-        centred = lower + lower.tril(-1).t() - self.rows * torch.outer(mean[:f], mean[:f])
-        right = self._beside[1:, 1 : 1 + f] - self.rows * torch.outer(mean[f:], mean[:f])  # (O, F)
+        mean, answer = self._across[0] / self.rows, self._answers / self.rows  # of z, of y
+        centred = lower + lower.tril(-1).t() - self.rows * torch.outer(mean, mean)
+        right = self._across[1:] - self.rows * torch.outer(answer, mean)  # (O, F)
         weights = []
         for penalty in penalties:
             system = centred.clone()
@@ -94,12 +92,12 @@ class RidgeStream:
             factor, info = torch.linalg.cholesky_ex(system)
             if int(info):
                 raise ValueError(
-                    f"the ridge system of {f} features is singular with the penalty {penalty:g}: "
-                    "raise it, or choose the solver qr"
+                    f"the ridge system of {len(mean)} features is singular with the penalty "
+                    f"{penalty:g}: raise it, or choose the solver qr"
                 )
             weights.append(torch.cholesky_solve(right.t(), factor).t())
         v = torch.stack(weights)  # (P, O, F)
-        return v, mean[f:] - v @ mean[:f]
+        return v, answer - v @ mean
 
     def _solve_qr(self, penalties: Sequence[float]) -> tuple[Tensor, Tensor]:
         r, f = self._sums, self.num_features
@@ -119,12 +117,15 @@ class RidgeStream:
 
     def state_dict(self) -> dict[str, Tensor | int]:
         """What a checkpoint must hold to go on."""
-        return {"sums": self._sums, "beside": self._beside, "rows": self.rows}
+        return {**self._tensors(), "rows": self.rows}
 
     def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
-        sums, beside, rows = state["sums"], state["beside"], state["rows"]
-        for saved, own in ((sums, self._sums), (beside, self._beside)):
+        for name, own in self._tensors().items():
+            saved = state[name]
             if not isinstance(saved, Tensor) or saved.shape != own.shape:
                 raise ValueError("the checkpoint's ridge sums are of another size")
-        assert isinstance(sums, Tensor) and isinstance(beside, Tensor)
-        self._sums, self._beside, self.rows = sums.clone(), beside.clone(), int(rows)
+            setattr(self, f"_{name}", saved.clone())
+        self.rows = int(state["rows"])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {"sums": self._sums, "across": self._across, "answers": self._answers}

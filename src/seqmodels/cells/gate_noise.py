@@ -35,9 +35,8 @@ class GateNoise(Wrapper):
     def __init__(self, cell: Cell[Any], sigma: float) -> None:
         super().__init__(cell)
         self.past_apart = cell.past_apart
-        if isinstance(sigma, bool) or not isinstance(sigma, int | float):
-            raise ValueError(f"noise must be a number >= 0, got {sigma!r}")
-        if not 0.0 <= sigma < math.inf:
+        number = isinstance(sigma, int | float) and not isinstance(sigma, bool)
+        if not number or not 0.0 <= sigma < math.inf:
             raise ValueError(f"noise must be a number >= 0, got {sigma!r}")
         self.sigma = float(sigma)
 
